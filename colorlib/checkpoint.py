@@ -1,0 +1,99 @@
+"""Weights and run state on disk: written whole, read safely."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from colorlib.config import Config
+from colorlib.environment import kaggle_input, outputs_dir, repository_dir
+from colorlib.files import replacing
+from colorlib.model import UNet
+
+BEST = "best.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be used as weights or as the state of a run; the message names it and says why."""
+
+
+def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
+    """Write the state of a run (tensors, numbers, text, lists and dicts of them), whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote, onto the CPU; nothing in the file is ever executed.
+
+    Raises `CheckpointError` for a damaged or foreign file, `FileNotFoundError` for a missing one.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch.load raises many kinds for files that are not its own
+        raise CheckpointError(f"{Path(path).name} is damaged or no checkpoint: delete it to start anew") from error
+
+
+def save_model(path: str | os.PathLike, model: UNet, config: Config, **notes: Any) -> None:
+    """Write a network's weights as safetensors, with the settings (and notes such as the epoch) in the file's metadata."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"config": config.to_json(), "notes": json.dumps(notes)}
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(weights, temporary, metadata=metadata)
+
+
+def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tuple[UNet, Config]:
+    """Load a trained network together with the settings that its pictures need.
+
+    run: the folder of a run, or a .safetensors file that `save_model` wrote. Returns the network in evaluation mode, float32,
+    on `device`, and its `Config`. Raises `FileNotFoundError` when there are no weights, and `CheckpointError` when the
+    file is damaged or belongs to another network. Checked by tests/test_checkpoint.py.
+    """
+    path = Path(run)
+    path = path / BEST if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"no trained weights at {path}: train with notebook 03 or `python -m colorlib.train`")
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path.name} is damaged or no safetensors file ({error}): copy or train it again") from error
+    if "config" not in metadata:
+        raise CheckpointError(f"{path.name} holds no settings: it was not written by colorlib")
+    config = Config.from_json(metadata["config"])
+    model = UNet(config.width, config.depth, config.dropout)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path.name}: the weights do not fit their settings ({error})") from error
+    return model.eval().to(device), config
+
+
+def find_run(name: str | None = None) -> Path:
+    """Find the folder of a trained run.
+
+    name: a run's name, or the path of its folder; empty: the newest. Looks in the outputs folder, then among Kaggle's inputs, then
+    in the repository's outputs. Raises `FileNotFoundError` that says where it looked.
+    """
+    if name and (Path(name) / BEST).is_file():
+        return Path(name)
+    folders = [outputs_dir(), kaggle_input()]
+    if repository := repository_dir():
+        folders.append(repository / "outputs")
+    for folder in folders:
+        # a run lies directly in outputs/; a data set made of a notebook's output may hold it a few levels deeper
+        depths = ["*", "*/*", "*/*/*", "*/*/*/*"] if folder == kaggle_input() else ["*"]
+        runs = [path.parent for depth in depths for path in folder.glob(f"{depth}/{BEST}")]
+        runs = [run for run in runs if not name or run.name == name]
+        if runs:
+            return max(runs, key=lambda run: (run / BEST).stat().st_mtime)
+    wanted = f"run {name!r}" if name else "trained run"
+    places = " or ".join(dict.fromkeys(str(folder) for folder in folders))
+    raise FileNotFoundError(f"no {wanted} in {places}: train one with notebook 03 or `python -m colorlib.train`")

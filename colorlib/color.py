@@ -1,0 +1,113 @@
+"""sRGB ↔ CIE Lab on tensors, and the one place where Lab is scaled for the network.
+
+L* (lightness, 0…100) is what a black-and-white photo knows; a* (green to red) and b* (blue to yellow)
+are what the network has to guess. Follows IEC 61966-2-1 (sRGB) and CIE 15 (Lab, D65 white, 2° observer)
+with the constants of scikit-image, which tests/test_color.py takes as the oracle.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+XYZ_FROM_RGB = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+WHITE = (0.95047, 1.0, 1.08883)  # XYZ of the D65 white
+EPSILON, KAPPA = 0.008856, 7.787  # below EPSILON the cube root gives way to a line of slope KAPPA
+
+L_HALF_RANGE = 50.0  # L = L*/50 − 1 lies in [−1, 1]
+AB_RANGE = 128.0  # ab = ab*/128 lies in (−1, 1)
+
+
+def rgb_to_lab(rgb: Tensor) -> Tensor:
+    """Convert sRGB to CIE Lab.
+
+    rgb: (..., 3, H, W), values in [0, 1]; half precision is computed in float32.
+    Returns L*a*b* of the same shape, float32 (float64 for float64): L* in [0, 100], a* and b* in about
+    [−108, 99]. Raises `ValueError` when the third last side is not 3 or the values are not floating point.
+    Source: IEC 61966-2-1 and CIE 15. Checked against scikit-image in tests/test_color.py.
+    """
+    rgb = _checked(rgb, "rgb")
+    # 1. undo the transfer curve: from code values to light
+    light = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    # 2. from the display's primaries to XYZ, relative to white
+    xyz = _mix(light, torch.tensor(XYZ_FROM_RGB, dtype=torch.float64)) / _column(WHITE, rgb)
+    # 3. the eye's compression; the clamp keeps the gradient of the unused branch finite
+    f = torch.where(xyz > EPSILON, xyz.clamp(min=EPSILON) ** (1 / 3), KAPPA * xyz + 16 / 116)
+    fx, fy, fz = f.unbind(-3)
+    return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """Convert CIE Lab to sRGB; colours that sRGB cannot show are clamped (`out_of_gamut` tells which).
+
+    lab: (..., 3, H, W), L* in [0, 100]. Returns sRGB of the same shape in [0, 1].
+    Raises `ValueError` like `rgb_to_lab`. Checked against scikit-image in tests/test_color.py.
+    """
+    return _unclamped_rgb(lab).clamp(0, 1)
+
+
+def out_of_gamut(lab: Tensor, tolerance: float = 0.5 / 255) -> Tensor:
+    """Tell which pixels' colours sRGB cannot show.
+
+    lab: (..., 3, H, W). Returns a boolean (..., H, W): true where a channel of sRGB leaves [0, 1] by more than
+    `tolerance` (half an 8-bit step). Its mean is the share of clamped pixels. Checked by tests/test_color.py.
+    """
+    rgb = _unclamped_rgb(lab)
+    return ((rgb < -tolerance) | (rgb > 1 + tolerance)).any(dim=-3)
+
+
+def encode_lab(lab: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale Lab for the network: L = L*/50 − 1 and ab = ab*/128.
+
+    lab: (..., 3, H, W). Returns L (..., 1, H, W) in [−1, 1] and ab (..., 2, H, W) in (−1, 1).
+    """
+    return lab[..., :1, :, :] / L_HALF_RANGE - 1, lab[..., 1:, :, :] / AB_RANGE
+
+
+def decode_lab(L: Tensor, ab: Tensor) -> Tensor:
+    """Undo `encode_lab`: from L (..., 1, H, W) and ab (..., 2, H, W) back to L*a*b* (..., 3, H, W)."""
+    return torch.cat([(L + 1) * L_HALF_RANGE, ab * AB_RANGE], dim=-3)
+
+
+def lab_to_rgb_image(L: Tensor, ab: Tensor) -> np.ndarray:
+    """Turn one scaled L and ab into an ordinary picture.
+
+    L: (1, H, W) and ab: (2, H, W), or both with a batch side of 1 before; any device.
+    Returns uint8 (H, W, 3), rounded to the nearest level. Raises `ValueError` for more than one picture.
+    """
+    L, ab = (t.squeeze(0) if t.ndim == 4 and len(t) == 1 else t for t in (L, ab))
+    if L.ndim != 3 or ab.ndim != 3:
+        shapes = f"L {tuple(L.shape)} and ab {tuple(ab.shape)}"
+        raise ValueError(f"expected one picture, L (1, H, W) and ab (2, H, W), got {shapes}; pass them one by one")
+    rgb = lab_to_rgb(decode_lab(L.detach().float(), ab.detach().float()))
+    return (rgb * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def _unclamped_rgb(lab: Tensor) -> Tensor:
+    L, a, b = _checked(lab, "lab").unbind(-3)
+    fy = (L + 16) / 116
+    # scikit-image's rule: light cannot be negative, so f of Z is kept at 0 or above
+    f = torch.stack([fy + a / 500, fy, (fy - b / 200).clamp(min=0)], dim=-3)
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / KAPPA) * _column(WHITE, f)
+    light = _mix(xyz, torch.linalg.inv(torch.tensor(XYZ_FROM_RGB, dtype=torch.float64)))
+    return torch.where(light > 0.0031308, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055, light * 12.92)
+
+
+def _checked(image: Tensor, name: str) -> Tensor:
+    if image.ndim < 3 or image.shape[-3] != 3:
+        raise ValueError(f"{name} must have the shape (..., 3, H, W), got {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {image.dtype}; divide 8-bit values by 255 first")
+    return image if image.dtype == torch.float64 else image.float()
+
+
+def _mix(image: Tensor, matrix: Tensor) -> Tensor:
+    """Multiply the channels of (..., 3, H, W) by a 3×3 matrix."""
+    return torch.einsum("ij,...jhw->...ihw", matrix.to(image), image)
+
+
+def _column(values: tuple[float, float, float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(3, 1, 1)
