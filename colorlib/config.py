@@ -107,7 +107,7 @@ SEED = Config()
 TINY = Config(
     width=16, depth=6, dropout=0.2, image_size=64, photo_size=96, min_crop=0.3, flip=True,
     crops_per_photo=32, val_fraction=0.15, test_fraction=0.25, batch_size=8, learning_rate=1e-3,
-    epochs=12, num_workers=0, samples=4,
+    epochs=30, num_workers=0, samples=4, seed=1,
 )  # fmt: skip
 """Minutes on a laptop, on the few sample photos: to see every step work, not to get good colours."""
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from colorlib.color import encode_lab, rgb_to_lab
 from colorlib.config import Config
+from colorlib.download import find_coco
 from colorlib.photo import PHOTO_SUFFIXES, PhotoError, read_photo, resize_photo
 
 COCO_NAME = re.compile(r"\d{12}\.jpg")  # 000000000139.jpg
@@ -68,6 +69,14 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
     if not found:
         raise ValueError(f"no photo in {folder}: put files that end in {', '.join(PHOTO_SUFFIXES)} there")
     return found
+
+
+def find_photos(folder: str | os.PathLike = "") -> list[Path]:
+    """The photos to work with: those of `folder`; else COCO val2017 if a copy is found; else the sample photos in colour."""
+    if folder:
+        return find_images(folder)
+    coco = find_coco()
+    return find_images(coco) if coco else sample_photos()
 
 
 def split_paths(
@@ -144,6 +153,8 @@ class ColorizationDataset(Dataset):
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < len(self):  # what ends a `for` loop over the photos
+            raise IndexError(f"there are {len(self)} items, from 0 on; got {index}")
         rgb = self.photos[index % len(self.paths)].permute(2, 0, 1).float() / 255
         if not self.augment:
             L, ab = encode_lab(rgb_to_lab(rgb))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-image", "matplotlib", "ipywidgets")
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-image", "matplotlib", "pandas", "safetensors", "ipywidgets")
 
 
 def platform_name() -> str:

@@ -1,5 +1,6 @@
 """Any image file in, an upright 8-bit sRGB picture out."""
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -20,8 +21,8 @@ def read_photo(source: str | os.PathLike | bytes | Image.Image) -> Image.Image:
     """Read a photo as it is meant to look.
 
     source: a path, the bytes of a file, or a Pillow image of any mode. Returns a Pillow image of mode "RGB", upright
-    (EXIF orientation applied). Gray, palette and CMYK files are converted (CMYK by its ICC profile if it has one),
-    16-bit grays are scaled to 8 bits, and transparent parts are laid on white.
+    (EXIF orientation applied). Gray, palette and CMYK files are converted (CMYK by its ICC profile if it has a sound
+    one), 16-bit grays are scaled to 8 bits, and transparent parts are laid on white.
     Raises `PhotoError` for a file that is empty, truncated, no image at all, or larger than Pillow's safety limit (about
     179 megapixels), and `FileNotFoundError` for a missing one. Checked by tests/test_photo.py.
     """
@@ -29,9 +30,10 @@ def read_photo(source: str | os.PathLike | bytes | Image.Image) -> Image.Image:
     if isinstance(source, bytes):
         source = io.BytesIO(source)
     try:
-        image = source if isinstance(source, Image.Image) else Image.open(source)
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        if isinstance(source, Image.Image):
+            return _to_rgb(ImageOps.exif_transpose(source))
+        with Image.open(source) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise
     except Image.DecompressionBombError as error:
@@ -58,11 +60,13 @@ def to_tensor(picture: np.ndarray) -> Tensor:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # 16-bit gray, which Pillow's convert would cut off at 255
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0 if values.max() > 1 else 1.0
+        brightest = 65535.0 if image.mode.startswith("I;16") else values.max()  # other modes do not say their range
+        top = 65535.0 if brightest > 255 else 255.0 if brightest > 1 else 1.0
         return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8)).convert("RGB")
     if image.mode == "CMYK" and (profile := image.info.get("icc_profile")):
-        srgb = ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB")
+        with contextlib.suppress(ImageCms.PyCMSError):  # a broken profile: the plain conversion below is close enough
+            srgb = ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")

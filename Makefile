@@ -1,0 +1,51 @@
+# make run: the whole walk on the sample photos.  make test: everything that is checked.  make lab: JupyterLab.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LISTS := pyproject.toml constraints.txt
+
+.PHONY: run test lab save report sync format clean
+
+run: $(VENV)/.notebooks
+	$(BIN)/python tools/notebooks.py run
+
+lab: $(VENV)/.notebooks
+	$(BIN)/jupyter lab notebooks
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+# for authors: execute the notebooks in place, export the report, renew badges and first cells
+save: $(VENV)/.notebooks
+	$(BIN)/python tools/notebooks.py save
+
+report: $(VENV)/.notebooks
+	$(BIN)/python tools/notebooks.py export
+
+sync: $(VENV)/.notebooks
+	$(BIN)/python tools/notebooks.py sync
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) outputs/notebooks
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "colorlib needs Python 3.11 or newer; name one: make PYTHON=python3.12"'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.notebooks: $(VENV)/bin/python $(LISTS)
+	@echo "installing PyTorch, JupyterLab and the rest: once, a few minutes and about 5 GB"
+	$(PIP) install --constraint constraints.txt --editable '.[notebooks]'
+	@touch $@
+
+# ipywidgets 7.7.1 is Colab's; it lies beside the environment's own, for the tests that use it
+$(VENV)/.test: $(VENV)/.notebooks
+	$(PIP) install --constraint constraints.txt --editable '.[notebooks,test]'
+	$(PIP) install --no-deps --upgrade --target $(VENV)/overlay-ipywidgets7 ipywidgets==7.7.1 ipython-genutils==0.2.0
+	@touch $@

@@ -1,0 +1,73 @@
+"""What all tests share: a quiet, private surrounding and a folder of small photos."""
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib: no window, ever
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from colorlib.config import Config
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def private_surrounding(monkeypatch, tmp_path_factory):
+    """Runs go to a temporary folder; neither Kaggle's nor Colab's variables reach a test."""
+    for name in ("KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLORLIB_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+    monkeypatch.setenv("COLORLIB_KAGGLE_INPUT", str(tmp_path_factory.mktemp("input") / "none"))
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def outputs(private_surrounding):
+    """The folder that COLORLIB_OUTPUTS names in this test."""
+    from pathlib import Path
+
+    return Path(os.environ["COLORLIB_OUTPUTS"])
+
+
+def blobs(number: int, height: int = 40, width: int = 48) -> np.ndarray:
+    """A smooth, colourful picture, another one for each number: uint8 (height, width, 3)."""
+    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    phase = np.random.default_rng(number).uniform(0, 6, (3, 3))
+    waves = [np.sin(5 * x + a) * np.cos(4 * y + b) + 0.4 * np.sin(3 * x - 2 * y + c) for a, b, c in phase]
+    return ((np.stack(waves, axis=-1) / 2.8 + 0.5) * 255).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory):
+    """Ten photos, 48×40, as PNG files photo_00.png … photo_09.png. Shared: tests only read it."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(10):
+        Image.fromarray(blobs(number)).save(folder / f"photo_{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(photo_folder):
+    """The paths of the ten photos."""
+    return sorted(photo_folder.iterdir())
+
+
+@pytest.fixture
+def config():
+    """A network and a training of milliseconds, with dropout and every augmentation switched on."""
+    return Config(
+        width=4, depth=4, dropout=0.5, image_size=16, photo_size=24, min_crop=0.4, flip=True, rotate=5.0,
+        contrast=0.2, saturation=0.2, val_fraction=0.2, test_fraction=0.1, batch_size=4, learning_rate=2e-3,
+        epochs=4, num_workers=0, samples=2, seed=3,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def plain_config(config):
+    """The same without augmentation and dropout."""
+    return config.replace(
+        dropout=0.0, min_crop=1.0, flip=False, rotate=0.0, contrast=0.0, saturation=0.0, photo_size=16
+    )

@@ -1,0 +1,99 @@
+"""The project around the code: lists of dependencies that agree, and texts that name what is there."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from colorlib.data import SAMPLES
+from tools import notebooks as tool
+
+ROOT = tool.ROOT
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA_NAMES = {"pytorch": "torch"}
+
+
+def requirements(*extras):
+    lines = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
+    return {Requirement(line).name: Requirement(line).specifier for line in lines}
+
+
+def pins():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
+    assert not [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.!+]+", line)]
+    return {name.lower().replace("_", "-"): Version(version) for name, version in (line.split("==") for line in lines)}
+
+
+def tracked_files():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a Git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name]
+
+
+def test_constraints_pin_every_dependency_within_its_range():
+    tested = pins()
+    for name, allowed in requirements("notebooks", "test").items():
+        assert tested[name] in allowed, f"constraints.txt has {name} {tested[name]}, pyproject.toml wants {allowed}"
+
+
+def test_conda_environment_has_the_same_list():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *listed, by_pip = environment["dependencies"]
+    conda = {CONDA_NAMES.get(Requirement(x).name, Requirement(x).name): Requirement(x).specifier for x in listed}
+    assert conda.pop("pip") is not None and by_pip == {"pip": ["-e ."]}
+    assert Requirement(PROJECT["name"] + PROJECT["requires-python"]).specifier.contains("3.11")
+    assert all(version in conda["python"] for version in ("3.11", "3.12", "3.13"))
+    conda.pop("python")
+    assert conda == requirements("notebooks")
+
+
+def test_ranges_admit_what_kaggle_and_colab_have():
+    preinstalled = {"torch": "2.11", "scikit-image": "0.25.2", "pandas": "2.2.2", "ipywidgets": "7.7.1", "numpy": "2.0.2"}
+    for name, version in preinstalled.items():
+        assert Version(version) in requirements()[name]
+    assert Version("8.1.5") in requirements()["ipywidgets"]
+
+
+def test_every_sample_photo_has_its_licence():
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    for name in [*SAMPLES["color"], *SAMPLES["gray"]]:
+        assert re.search(rf"^\| {re.escape(name)} .*\|.*\|.*\| .+ \|$", text, flags=re.M), name
+
+
+def test_readme_names_every_notebook_module_and_command():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in [*tool.NOTEBOOKS, *(ROOT / "colorlib").glob("*.py")]:
+        assert path.name in text, path.name
+    for command in ("make run", "make test", "make lab"):
+        assert command in text
+    for target in re.findall(r"\]\((?!http|#)([^)#]+)", text) + re.findall(r'src="(?!http)([^"]+)"', text):
+        assert (ROOT / target).exists(), f"README.md leads to {target}, which is not there"
+
+
+def test_exported_report_needs_no_network():
+    text = (ROOT / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in text and "<link" not in text and "@import" not in text and "url(http" not in text
+    assert all(source.startswith("data:") for source in re.findall(r'<img[^>]*\ssrc="([^"]*)"', text))
+    assert "<math" in text and "$$" not in text
+
+
+def test_no_file_names_a_machine_or_a_registry():
+    registry = re.compile(r"https?://[\w.-]*(?:pypi\.|npmjs|pythonhosted|debian\.)", re.I)
+    for path in tracked_files():
+        if path.suffix in {".py", ".md", ".yml", ".toml", ".txt", ".ipynb", ".html", ".json", ".csv"} and path.exists():
+            text = path.read_text(encoding="utf-8")
+            assert not registry.search(text), path.name
+            if path.parent.name != "tests":
+                assert str(ROOT) not in text, path.name
+
+
+def test_the_repository_stays_small():
+    sizes = {path.name: path.stat().st_size for path in tracked_files() if path.exists()}
+    assert sum(sizes.values()) < 40e6
+    assert not [path.name for path in tracked_files() if path.suffix in {".pt", ".pth", ".ckpt", ".zip", ".tar"}]

@@ -1,0 +1,108 @@
+"""A tiny run scored on small photos: the files it leaves, and the photos it must not be judged on."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from colorlib.checkpoint import save_model
+from colorlib.colorize import Colorizer
+from colorlib.config import TINY
+from colorlib.evaluation import evaluate_model, format_summary
+from colorlib.model import UNet
+from colorlib.score import main, score_run, unseen
+
+NAMES = ("astronaut", "camera", "chelsea")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for name in NAMES:
+        Image.fromarray(getattr(data, name)()).resize((48, 36)).save(folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in NAMES]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """An untrained network of width 8, as a run's folder."""
+    torch.manual_seed(0)
+    config = TINY.replace(width=8, depth=4, image_size=32)
+    run = tmp_path / "outputs" / "tiny"
+    run.mkdir(parents=True)
+    save_model(run / "best.safetensors", UNet(config.width, config.depth, config.dropout), config)
+    return run
+
+
+def test_a_run_gets_its_files(run, photos, capsys):
+    metrics = score_run(run, photos, comparisons=2)
+    files = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
+    assert files == [
+        "best.safetensors",
+        "comparisons/comparison_000.png",
+        "comparisons/comparison_001.png",
+        "figures/metrics_distribution.png",
+        "metrics.csv",
+        "metrics_summary.txt",
+    ]
+    for picture in run.rglob("*.png"):
+        with Image.open(picture) as image:
+            image.load()
+            assert image.width == 1120
+    saved = pd.read_csv(run / "metrics.csv")
+    pd.testing.assert_frame_equal(saved, metrics, check_exact=False)
+    assert list(saved["image"]) == [f"{name}.png" for name in NAMES for _ in range(2)]
+    assert (run / "metrics_summary.txt").read_text(encoding="utf-8") == format_summary(saved)
+    assert capsys.readouterr().err == "", "progress belongs on stdout"
+
+
+def test_the_scores_are_the_runs_own(run, photos):
+    metrics = score_run(run, photos[:1], comparisons=0)
+    expected = evaluate_model(Colorizer.from_run(str(run)).predict_ab, photos[:1], progress=False)
+    assert metrics["psnr"].to_numpy() == pytest.approx(expected["psnr"].to_numpy(), abs=0.01)
+    assert abs(metrics["psnr"].diff().iloc[1]) > 1e-4, "the network's picture is not the gray one"
+
+
+def test_results_can_go_elsewhere_and_replace_earlier_ones(run, photos, tmp_path):
+    out = tmp_path / "elsewhere"
+    before = sorted(run.iterdir())
+    score_run(run, photos[:2], out=out, comparisons=2)
+    assert sorted(run.iterdir()) == before
+    score_run(run, photos[:1], out=out, comparisons=1)
+    assert [path.name for path in (out / "comparisons").iterdir()] == ["comparison_000.png"]
+    assert len(pd.read_csv(out / "metrics.csv")) == 2
+
+
+def test_photos_of_training_and_validation_are_left_out(run, photos):
+    assert unseen(run, photos) == photos, "a run without a split has seen nothing that we know of"
+    split = {
+        "train": ["astronaut.png", "elsewhere/chelsea.png"],
+        "val": ["camera.png"],
+        "test": [],
+    }
+    (run / "split.json").write_text(json.dumps(split), encoding="utf-8")
+    assert [path.stem for path in unseen(run, photos)] == ["chelsea"]
+    with pytest.raises(ValueError, match="all 2 photos"):
+        unseen(run, photos[:2])
+
+
+def test_the_command_line(run, photos, capsys, monkeypatch):
+    (run / "split.json").write_text(json.dumps({"train": ["astronaut.png"], "val": [], "test": []}))
+    monkeypatch.setenv("COLORLIB_OUTPUTS", str(run.parent))
+    main(["--run", "tiny", "--data", str(photos[0].parent), "--comparisons", "0"])
+    out = capsys.readouterr().out
+    assert "2 photos to judge on; 1 left out" in out and "Photos in colour: 1" in out
+    assert "astronaut.png" not in set(pd.read_csv(run / "metrics.csv")["image"])
+    assert np.isfinite(pd.read_csv(run / "metrics.csv")["rmse"]).all()
+
+
+def test_what_is_not_there_is_named(run, photos, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLORLIB_OUTPUTS", str(tmp_path / "nothing"))
+    with pytest.raises(FileNotFoundError, match="no-such-run"):
+        score_run("no-such-run", photos)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        main(["--run", str(run), "--data", str(tmp_path / "nowhere")])

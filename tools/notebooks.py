@@ -1,0 +1,203 @@
+"""Care for the notebooks: run them, save them executed, export the report, keep badges and first cells alike.
+
+python tools/notebooks.py run            execute copies of all into outputs/notebooks (what `make run` does)
+python tools/notebooks.py save [NAME…]   execute in place, with clean outputs, for a commit
+python tools/notebooks.py sync           write badges and first cells (after a change of `repository` in pyproject.toml)
+python tools/notebooks.py export         report/report.ipynb → report/report.html
+"""
+
+import argparse
+import os
+import re
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import latex2mathml.converter
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("0*.ipynb")), ROOT / "report" / "report.ipynb"]
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+BOOTSTRAP = """\
+# Find colorlib: installed, in this repository, attached as a Kaggle dataset, or cloned. Installs nothing.
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY, BRANCH = "{repository}", "{branch}"
+spec = importlib.util.find_spec("colorlib")
+if spec is None or spec.origin is None:
+    inputs = Path(os.environ.get("COLORLIB_KAGGLE_INPUT", "/kaggle/input"))
+    attached = [path.parent.parent for n in range(5) for path in inputs.glob("*/" * n + "colorlib/config.py")]
+    places = [*attached, Path.cwd(), *Path.cwd().parents, Path("colorlib-clone").resolve()]
+    found = next((place for place in places if (place / "colorlib" / "config.py").is_file()), None)
+    if found is None and REPOSITORY:
+        command = ["git", "clone", "--quiet", "--depth=1", f"--branch={{BRANCH}}", REPOSITORY, "colorlib-clone"]
+        subprocess.run(command, check=True)
+        found = places[-1]
+    if found is None:
+        raise ModuleNotFoundError(
+            "colorlib is not here. Kaggle: Add Input, choose the dataset that holds the folder colorlib. "
+            "Colab: upload the repository (or !git clone it) next to this notebook. Then run this cell again."
+        )
+    sys.path.insert(0, str(found))
+
+from colorlib.environment import print_environment
+
+print_environment()"""
+
+
+def badges(notebook: Path) -> str:
+    """The Kaggle and the Colab badge of a notebook; without a repository address they lead to the README's steps."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["colorlib"]
+    path = notebook.relative_to(ROOT).as_posix()
+    kaggle, colab = "../README.md#on-kaggle", "../README.md#on-colab"
+    if repository := project["repository"].removesuffix("/").removesuffix(".git"):
+        page = f"{repository}/blob/{project['branch']}/{path}"
+        kaggle = f"https://kaggle.com/kernels/welcome?src={page}"
+        colab = page.replace("https://github.com/", "https://colab.research.google.com/github/")
+    return (
+        f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({kaggle}) "
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
+    )
+
+
+def sync(notebook: Path) -> None:
+    """Write the badges (in place of the line that holds them) and the first code cell."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["colorlib"]
+    book = nbformat.read(notebook, as_version=4)
+    title = book.cells[0]
+    title.source = re.sub(r"^(<!-- badges -->|\[!\[Open in Kaggle\].*)$", badges(notebook), title.source, flags=re.M)
+    for cell in book.cells:
+        if "bootstrap" in cell.metadata.get("tags", []):
+            cell.source = BOOTSTRAP.format(repository=project["repository"], branch=project["branch"])
+    nbformat.write(book, notebook)
+
+
+def execute(notebook: Path, out: Path) -> float:
+    """Run a notebook from a fresh kernel, in its own folder; write it to `out`, cleaned. Returns seconds."""
+    book = nbformat.read(notebook, as_version=4)
+    start = time.perf_counter()
+    client = NotebookClient(
+        book, timeout=None, kernel_name="python3", record_timing=False, store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],  # no warning that the kernel listens on this machine
+        resources={"metadata": {"path": str(notebook.parent)}},
+    )  # fmt: skip
+    try:
+        client.execute()
+    finally:  # a notebook that failed is kept, too: its last cell says why
+        out.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(clean(book), out)
+    return time.perf_counter() - start
+
+
+def clean(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take away what a saved notebook cannot show: dead widgets, overwritten progress bars, versions of the kernel."""
+    book.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    for cell in book.cells:
+        if cell.cell_type != "code":
+            continue
+        outputs = []
+        for output in cell.outputs:
+            if WIDGET in output.get("data", {}):
+                continue
+            if output.output_type == "stream":
+                # what a terminal would show: of the texts between carriage returns, the last one that is not blank
+                lines = (re.split(r"\r", line.rstrip("\r")) for line in output.text.split("\n"))
+                text = [next((part for part in reversed(parts) if part.strip()), "") for parts in lines]
+                bars = re.compile(r"\d+%\|.*\|")
+                output.text = "\n".join(line for line in text if not bars.search(line)).lstrip("\n")
+                if not output.text.strip():
+                    continue
+                if outputs and outputs[-1].output_type == "stream" and outputs[-1].name == output.name:
+                    outputs[-1].text += output.text
+                    continue
+            outputs.append(output)
+        cell.outputs = outputs
+    return book
+
+
+TEMPLATE = """\
+{%- extends 'basic/index.html.j2' -%}
+{% block input_group %}<details class="code"><summary>code</summary>{{ super() }}</details>{% endblock %}
+{% block in_prompt %}{% endblock %}{% block output_area_prompt %}{% endblock %}"""
+
+
+def export(notebook: Path, out: Path) -> None:
+    """Write a notebook as one HTML file that needs no network: formulas as MathML, figures inside, code folded."""
+    book = nbformat.read(notebook, as_version=4)
+    title = re.search(r"^# (.+)$", book.cells[0].source, flags=re.M).group(1)
+    book.cells = [cell for cell in book.cells if "bootstrap" not in cell.metadata.get("tags", [])]
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"^\[!\[Open in Kaggle\].*$", "", cell.source, flags=re.M)
+            cell.source = re.sub(r"\$\$(.+?)\$\$", lambda m: _mathml(m[1], "block"), cell.source, flags=re.S)
+            cell.source = re.sub(r"(?<![\\$])\$([^$\n]+)\$", lambda m: _mathml(m[1], "inline"), cell.source)
+    exporter = HTMLExporter(template_name="basic", raw_template=TEMPLATE)
+    body, _ = exporter.from_notebook_node(book)
+    style = (ROOT / "tools" / "report.css").read_text(encoding="utf-8") + HtmlFormatter().get_style_defs(".highlight")
+    out.write_text(
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{style}</style></head>\n'
+        f"<body><main>{body}</main></body></html>\n",
+        encoding="utf-8",
+    )
+
+
+def _mathml(formula: str, display: str) -> str:
+    return latex2mathml.converter.convert(" ".join(formula.split()), display=display)
+
+
+def run() -> int:
+    """Execute copies of all notebooks in order, with the tiny preset unless the environment says otherwise."""
+    os.environ.setdefault("COLORLIB_PRESET", "tiny")
+    os.environ.setdefault("COLORLIB_RUN", "tiny")
+    out = ROOT / "outputs" / "notebooks"
+    total = 0.0
+    for number, notebook in enumerate(NOTEBOOKS, 1):
+        print(f"[{number}/{len(NOTEBOOKS)}] {notebook.stem} … ", end="", flush=True)
+        seconds = execute(notebook, out / notebook.name)
+        total += seconds
+        print(f"{seconds:.0f} s")
+    export(out / "report.ipynb", out / "report.html")
+    print(
+        f"\nAll {len(NOTEBOOKS)} ran in {total / 60:.1f} minutes. Now look at\n"
+        f"  outputs/notebooks/    the executed notebooks (`make lab` opens JupyterLab to step through your own)\n"
+        f"  outputs/notebooks/report.html    the report, for a browser\n"
+        f"  outputs/{os.environ['COLORLIB_RUN']}/    the run: history, samples of each epoch, weights, scores, comparisons"
+    )
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["run", "save", "sync", "export"])
+    parser.add_argument("names", nargs="*", help="for save: names of notebooks, such as 03_training; none: all")
+    options = parser.parse_args()
+    if options.action == "run":
+        return run()
+    if unknown := set(options.names) - {notebook.stem for notebook in NOTEBOOKS}:
+        parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(n.stem for n in NOTEBOOKS)}")
+    for notebook in NOTEBOOKS:
+        if options.names and notebook.stem not in options.names:
+            continue
+        if options.action == "sync":
+            sync(notebook)
+        elif options.action == "save":
+            sync(notebook)
+            print(f"{notebook.stem} … {execute(notebook, notebook):.0f} s")
+    if options.action == "export":
+        export(ROOT / "report" / "report.ipynb", ROOT / "report" / "report.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
