@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from colorlib.checkpoint import find_run, load_model
+from colorlib.checkpoint import Config, find_run, load_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
-from colorlib.config import Config
-from colorlib.environment import default_device
+from colorlib.environment import pick_device
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
 
 __all__ = ["Colorizer", "Photo", "add_color", "colorize_image", "load_model", "open_photo"]
@@ -38,7 +37,7 @@ class Colorizer:
 
         device: None takes the best there is. Raises `FileNotFoundError` or `CheckpointError`.
         """
-        return cls(*load_model(find_run(run), device or default_device()))
+        return cls(*load_model(find_run(run), pick_device(device)))
 
     def network_input(self, photo: Photo) -> Tensor:
         """The scaled L that the network sees, (1, 1, S, S) in [−1, 1], S = `config.image_size`.

@@ -65,9 +65,7 @@ class Config:
             "rotate must be between 0 and 45 degrees": 0 <= self.rotate <= 45,
             "contrast and saturation must be in [0, 1)": 0 <= self.contrast < 1 and 0 <= self.saturation < 1,
             "learning_rate must be above 0": self.learning_rate > 0,
-            "num_workers, keep_every and seed must not be negative": min(
-                self.num_workers, self.keep_every, self.seed
-            )
+            "num_workers, keep_every and seed must not be negative": min(self.num_workers, self.keep_every, self.seed)
             >= 0,
             f"precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
         }

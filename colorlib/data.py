@@ -72,7 +72,7 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 
 
 def find_photos(folder: str | os.PathLike = "") -> list[Path]:
-    """The photos to work with: those of `folder`; else COCO val2017 if a copy is found; else the sample photos in colour."""
+    """The photos to work with: those of `folder`; else COCO val2017 if a copy is found; else the sample photos."""
     if folder:
         return find_images(folder)
     coco = find_coco()
@@ -84,8 +84,8 @@ def split_paths(
 ) -> dict[str, list[Path]]:
     """Split photos into "train", "val" and "test": every photo in exactly one, the same for the same seed.
 
-    val_fraction, test_fraction: shares of the photos, at least one photo each if above 0. For COCO val2017 (all names are 12
-    digits) the test part is always its first 100 images in name order, so that scores stay comparable.
+    val_fraction, test_fraction: shares of the photos, at least one photo each if above 0. For COCO val2017 (all
+    names are 12 digits) the test part is always its first 100 images in name order, so that scores stay comparable.
     Raises `ValueError` when nothing is left to train on. Checked by tests/test_data.py.
     """
     rest = sorted({Path(path) for path in paths})
@@ -110,10 +110,11 @@ class ColorizationDataset(Dataset):
     """Photos as pairs of L and ab, scaled for the network.
 
     paths: image files, read once and kept as uint8. config: `image_size` is the side of the result, `photo_size` that
-    of the photos which random crops are taken from. augment: apply the config's augmentation, `crops_per_photo` times an
-    epoch; else each photo comes once, whole. Item i is {"L": (1, S, S) in [−1, 1], "ab": (2, S, S) in (−1, 1)}, float32, and
-    depends only on the seed, the epoch (`set_epoch`) and i. Files that cannot be read are left out, printed, and listed in
-    `skipped` with the reason; `paths` names the rest. Raises `ValueError` when none can be read.
+    of the photos which random crops are taken from. augment: apply the config's augmentation, `crops_per_photo`
+    times an epoch; else each photo comes once, whole. Item i is {"L": (1, S, S) in [−1, 1], "ab": (2, S, S) in (−1,
+    1)}, float32, and depends only on the seed, the epoch (`set_epoch`) and i. Files that cannot be read are left
+    out, printed, and listed in `skipped` with the reason; `paths` names the rest. Raises `ValueError` when none can
+    be read.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike], config: Config, augment: bool = False):
@@ -141,7 +142,8 @@ class ColorizationDataset(Dataset):
                     self.paths.append(Path(path))
         self.photos = self.photos[: len(self.paths)]
         if self.skipped:
-            print(f"skipped {len(self.skipped)} of {len(paths)} files:", *(why for _, why in self.skipped), sep="\n  ")
+            reasons = "".join(f"\n  {why}" for _, why in self.skipped)
+            print(f"skipped {len(self.skipped)} of {len(paths)} files:{reasons}")
         if not self.paths:
             raise ValueError(f"none of the {len(paths)} files could be read as a photo: choose another folder")
 
@@ -168,8 +170,9 @@ class ColorizationDataset(Dataset):
 def random_view(rgb: Tensor, config: Config, generator: torch.Generator) -> Tensor:
     """Crop, mirror and turn a photo at random, in one resampling.
 
-    rgb: (3, H, W). Returns (3, image_size, image_size): a random square of at least `min_crop` of the area, mirrored every
-    second time if `flip`, turned by up to `rotate` degrees; what turns in from outside is a reflection of the photo.
+    rgb: (3, H, W). Returns (3, image_size, image_size): a random square of at least `min_crop` of the area, mirrored
+    every second time if `flip`, turned by up to `rotate` degrees; what turns in from outside is a reflection of the
+    photo.
     """
     crop, turn, mirror, x, y = torch.rand(5, generator=generator).tolist()
     side = math.sqrt(config.min_crop + (1 - config.min_crop) * crop)  # share of the photo's side
@@ -198,6 +201,5 @@ def get_dataloader(
     num_workers: processes that prepare them; the batches are the same for any number. The last batch may be smaller.
     """
     generator = torch.Generator().manual_seed(seed)
-    return DataLoader(
-        dataset, batch_size, shuffle, generator=generator, num_workers=num_workers, pin_memory=torch.cuda.is_available()
-    )
+    pin_memory = torch.cuda.is_available()  # memory that a GPU can copy from while it computes
+    return DataLoader(dataset, batch_size, shuffle, generator=generator, num_workers=num_workers, pin_memory=pin_memory)

@@ -7,7 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-image", "matplotlib", "pandas", "safetensors", "ipywidgets")
+import torch
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "scikit-image",
+    "matplotlib",
+    "pandas",
+    "safetensors",
+    "ipywidgets",
+)
 
 
 def platform_name() -> str:
@@ -87,11 +99,8 @@ def _version(package: str) -> str:
 
 
 def _device_name() -> str:
-    if _version("torch") != "not installed":
-        import torch  # here, because it takes seconds and the rest of this module does not need it
-
-        if torch.cuda.is_available():
-            return torch.cuda.get_device_name(0)
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(errors="replace") if cpuinfo.is_file() else ""
     models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
@@ -109,10 +118,14 @@ def _commit() -> str:
         return "unknown"
 
 
-def default_device() -> str:
-    """The best device that PyTorch finds here: "cuda", "mps" (Apple) or "cpu"."""
-    import torch  # here, because it takes seconds and the rest of this module does not need it
+def pick_device(name: str | torch.device | None = None) -> torch.device:
+    """The device to compute on: the one named, or the best that PyTorch finds here ("cuda", "mps", else "cpu").
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    Raises `ValueError` for a device that cannot be used here. Checked by tests/test_environment.py.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # no such device, or no such part in this PyTorch
+        raise ValueError(f"device {str(name)!r} cannot be used here: {error}") from error

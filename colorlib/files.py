@@ -10,8 +10,8 @@ from pathlib import Path
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to, and move it there when the block ends well.
 
-    The suffix stays the same, so that writers which go by it are not misled; missing folders are made. If the block fails,
-    an earlier file stays as it was. Checked by tests/test_files.py.
+    The suffix stays the same, so that writers which go by it are not misled; missing folders are made. If the block
+    fails, an earlier file stays as it was. Checked by tests/test_files.py.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,8 @@ def read_photo(source: str | os.PathLike | bytes | Image.Image) -> Image.Image:
     source: a path, the bytes of a file, or a Pillow image of any mode. Returns a Pillow image of mode "RGB", upright
     (EXIF orientation applied). Gray, palette and CMYK files are converted (CMYK by its ICC profile if it has a sound
     one), 16-bit grays are scaled to 8 bits, and transparent parts are laid on white.
-    Raises `PhotoError` for a file that is empty, truncated, no image at all, or larger than Pillow's safety limit (about
-    179 megapixels), and `FileNotFoundError` for a missing one. Checked by tests/test_photo.py.
+    Raises `PhotoError` for a file that is empty, truncated, no image at all, or larger than Pillow's safety limit
+    (about 179 megapixels), and `FileNotFoundError` for a missing one. Checked by tests/test_photo.py.
     """
     name = Path(source).name if isinstance(source, str | os.PathLike) else "the image"
     if isinstance(source, bytes):

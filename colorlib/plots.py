@@ -19,8 +19,9 @@ from matplotlib.colors import Colormap, ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
+from torchvision.utils import make_grid
 
-from colorlib.color import lab_to_rgb, lab_to_rgb_image, out_of_gamut, rgb_to_lab
+from colorlib.color import lab_to_rgb, out_of_gamut, rgb_to_lab
 from colorlib.files import replacing
 from colorlib.photo import to_tensor
 
@@ -195,19 +196,14 @@ def plot_lab_planes(rgb: np.ndarray) -> Figure:
     return fig
 
 
-def sample_grid(L: Tensor, predicted_ab: Tensor, ab: Tensor, gap: int = 4) -> np.ndarray:
-    """Lay a batch out as one picture, a column an image: gray above, the prediction, the truth below.
+def sample_grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarray:
+    """Lay pictures out as one, such as gray above, the predictions, the photos below.
 
-    L: (B, 1, H, W), predicted_ab and ab: (B, 2, H, W), scaled. gap: white pixels between the pictures.
-    Returns uint8 (3·H + 2·gap, B·W + (B − 1)·gap, 3).
+    rows: as many pictures in each, uint8 (H, W, 3) of one size. gap: white pixels around and between them.
+    Returns uint8 (rows · (H + gap) + gap, columns · (W + gap) + gap, 3).
     """
-    batch, _, height, width = L.shape
-    grid = np.full((3 * height + 2 * gap, batch * (width + gap) - gap, 3), 255, dtype=np.uint8)
-    for row, colors in enumerate((torch.zeros_like(ab), predicted_ab, ab)):
-        for column in range(batch):
-            y, x = row * (height + gap), column * (width + gap)
-            grid[y : y + height, x : x + width] = lab_to_rgb_image(L[column], colors[column])
-    return grid
+    pictures = torch.stack([torch.tensor(picture).permute(2, 0, 1) for row in rows for picture in row])
+    return make_grid(pictures, nrow=len(rows[0]), padding=gap, pad_value=255).permute(1, 2, 0).numpy()
 
 
 def _figure(rows: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, np.ndarray]:

@@ -10,45 +10,56 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from colorlib.checkpoint import find_run
 from colorlib.colorize import Colorizer
-from colorlib.data import find_images
+from colorlib.data import find_images, sample_photos
+from colorlib.environment import outputs_dir
 from colorlib.evaluation import evaluate_model, format_summary
-from colorlib.files import write_text
-from colorlib.plots import plot_metrics_distribution, save_comparison, save_figure
+from colorlib.files import replacing, write_text
+from colorlib.plots import plot_metrics_distribution, sample_grid, save_comparison, save_figure
+
+SHOWN = 10  # photos that get a picture
 
 
 def score_run(
     run: str | os.PathLike,
     photos: Sequence[str | os.PathLike],
     out: str | os.PathLike | None = None,
-    comparisons: int = 10,
+    shown: Sequence[str | os.PathLike] | None = None,
 ) -> pd.DataFrame:
     """Evaluate a trained run and leave the results as files, each of them whole or not there.
 
     run: a run's name or folder. photos: paths, which the run should not have seen (`unseen` picks them). out:
-    folder for the results, by default the run's. comparisons: how many photos get a picture, the first ones.
-    Writes metrics.csv, metrics_summary.txt, comparisons/comparison_000.png … and the figure
-    figures/metrics_distribution.png; removes other comparisons that lie there. Returns the table of
-    `evaluate_model`, raises like it, and `FileNotFoundError` without such a run. See tests/test_score.py.
+    folder for the results, by default the run's in outputs/ (a run among Kaggle's inputs cannot be written to).
+    shown: the photos that get a picture, by default the first ten; others than the scored ones where those may
+    not be published. Writes metrics.csv, metrics_summary.txt, comparisons/comparison_000.png … (in place of those
+    that lie there), figures/examples.png (gray, predicted, true) and figures/metrics_distribution.png. Returns the
+    table of `evaluate_model`, raises like it, and `FileNotFoundError` without such a run. See tests/test_score.py.
     """
     run = find_run(str(run))
-    out = Path(run if out is None else out)
-    colorizer = Colorizer.from_run(str(run))
-    written = []
-
-    def compare(name: str, pictures: dict, scores: dict) -> None:
-        if len(written) < comparisons:
-            written.append(out / "comparisons" / f"comparison_{len(written):03d}.png")
-            save_comparison(written[-1], **pictures, scores=scores, title=name)
-
-    metrics = evaluate_model(colorizer.predict_ab, photos, on_photo=compare)
-    for earlier in set((out / "comparisons").glob("comparison_*.png")) - set(written):
-        earlier.unlink()
+    out = outputs_dir() / run.name if out is None else Path(out)
+    colorizer = Colorizer.from_run(run)
+    metrics = evaluate_model(colorizer.predict_ab, photos)
     write_text(out / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n"))
     write_text(out / "metrics_summary.txt", format_summary(metrics))
     save_figure(plot_metrics_distribution(metrics), out / "figures" / "metrics_distribution.png")
+
+    for earlier in (out / "comparisons").glob("comparison_*.png"):
+        earlier.unlink()
+    columns = []
+
+    def compare(name: str, pictures: dict, scores: dict) -> None:
+        path = out / "comparisons" / f"comparison_{len(columns):03d}.png"
+        save_comparison(path, **pictures, scores=scores, title=name)
+        columns.append(pictures)
+
+    shown = photos[:SHOWN] if shown is None else shown
+    evaluate_model(colorizer.predict_ab, shown, progress=False, on_photo=compare)
+    rows = [[pictures[row] for pictures in columns] for row in ("gray", "predicted", "true")]
+    with replacing(out / "figures" / "examples.png") as temporary:
+        Image.fromarray(sample_grid(rows)).save(temporary)
     return metrics
 
 
@@ -74,12 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", default="", help="a run's name or folder (default: the newest run)")
     parser.add_argument("--data", required=True, help="folder of photos; those the run has seen are left out")
     parser.add_argument("--out", help="folder for the results (default: the run's)")
-    parser.add_argument("--comparisons", type=int, default=10, help="photos that get a picture (default: 10)")
+    parser.add_argument("--show-samples", action="store_true", help="make pictures of the bundled sample photos only")
     options = parser.parse_args(arguments)
     photos = find_images(options.data)
     kept = unseen(options.run, photos)
     print(f"{len(kept)} photos to judge on; {len(photos) - len(kept)} left out: the run was made with them")
-    print(format_summary(score_run(options.run, kept, options.out, options.comparisons)), end="")
+    shown = unseen(options.run, sample_photos()) if options.show_samples else None
+    print(format_summary(score_run(options.run, kept, options.out, shown)), end="")
 
 
 if __name__ == "__main__":

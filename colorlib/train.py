@@ -15,25 +15,38 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision.utils import make_grid
 from tqdm import tqdm
 
-from colorlib.checkpoint import BEST, load_checkpoint, save_checkpoint, save_model
-from colorlib.color import decode_lab, lab_to_rgb
+from colorlib.checkpoint import (
+    BEST,
+    CheckpointError,
+    check_same_run,
+    describe_run,
+    load_checkpoint,
+    run_folder,
+    save_checkpoint,
+    save_model,
+)
+from colorlib.color import lab_to_rgb_image
 from colorlib.config import PRESETS, Config
 from colorlib.data import ColorizationDataset, find_images, get_dataloader, sample_photos, split_paths
-from colorlib.environment import default_device, describe_environment, outputs_dir
+from colorlib.environment import describe_environment, pick_device
 from colorlib.files import replacing, write_text
 from colorlib.losses import L1
 from colorlib.model import UNet
+from colorlib.plots import sample_grid
 
-MAY_CHANGE = {"epochs", "num_workers", "keep_every", "samples"}  # without making a continued run another run
+NO_NUMBER = "the loss is no longer a number: lower learning_rate, or use precision float32"
 
 OnEpoch = Callable[[pd.DataFrame, Path], None]
 
 
 def train_epoch(
-    model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer, precision: str = "float32", title: str = ""
+    model: nn.Module,
+    loader: DataLoader,
+    optimizer: torch.optim.Optimizer,
+    precision: str = "float32",
+    title: str = "",
 ) -> tuple[float, float]:
     """Take one optimiser step a batch, over all batches.
 
@@ -57,7 +70,7 @@ def train_epoch(
 
             total, count = total + loss.item() * len(L), count + len(L)
             if not math.isfinite(total):
-                raise FloatingPointError("the loss is no longer a number: lower learning_rate, or use precision float32")
+                raise FloatingPointError(NO_NUMBER)
             speed = count / (time.perf_counter() - start)
             bar.set_postfix(loss=f"{total / count:.4f}", images_per_second=f"{speed:.0f}", refresh=False)
     return total / count, speed
@@ -89,10 +102,12 @@ def save_some_examples(model: nn.Module, L: Tensor, ab: Tensor, path: str | os.P
     device = next(model.parameters()).device
     model.eval()
     predicted = model(L.to(device)).float().cpu()
-    rows = [lab_to_rgb(decode_lab(L, colors)) for colors in (torch.zeros_like(ab), predicted, ab)]
-    grid = make_grid(torch.cat(rows), nrow=len(L), padding=4, pad_value=1.0)
+    rows = [
+        [lab_to_rgb_image(*pair) for pair in zip(L, colors, strict=True)]
+        for colors in (torch.zeros_like(ab), predicted, ab)
+    ]
     with replacing(path) as temporary:
-        Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy()).save(temporary)
+        Image.fromarray(sample_grid(rows)).save(temporary)
 
 
 def fit(
@@ -106,17 +121,24 @@ def fit(
 
     paths: the photos, all of them: they are split by `split_paths`. run: the folder of the run; a plain name means a
     folder in outputs/. on_epoch: called after each epoch with the history so far and the path of the sample picture.
-    device: "cuda", "cpu", …; None takes the best there is. Returns the history, a row an epoch: epoch, train_loss, val_loss,
-    gray_loss (guessing ab = 0 on the same photos), learning_rate, images_per_second, seconds.
-    Raises `ValueError` when the run was begun with other settings or photos, and `KeyboardInterrupt` again after Ctrl-C or
-    the stop button: finished epochs are safe. The same seed gives the same curve, stopped in between or not.
+    device: "cuda", "cpu", …; None takes the best there is. Returns the history, a row an epoch: epoch, train_loss,
+    val_loss, gray_loss (guessing ab = 0 on the same photos), learning_rate, images_per_second, seconds.
+    Raises `ValueError` when the run was begun with other settings or photos, and `KeyboardInterrupt` again after
+    Ctrl-C or the stop button: finished epochs are safe. The same seed gives the same curve, stopped in between or not.
     Checked by tests/test_train.py.
     """
     run = run_folder(run)
-    device = torch.device(device or default_device())
+    device = pick_device(device)
     split = split_paths(paths, config.val_fraction, config.test_fraction, config.seed)
     state = load_checkpoint(run / "last.pt") if (run / "last.pt").exists() else None
-    _check_same_run(run, config, split, started=state is not None)
+    if state is not None:
+        if not {"model", "optimizer", "history"} <= set(state):
+            raise CheckpointError(f"last.pt of run {run.name} is not the state of a run: delete it to start anew")
+        check_same_run(run, config, split)
+        if len(state["history"]) >= config.epochs:
+            print(f"run {run.name} has its {len(state['history'])} epochs already")
+            return pd.DataFrame(state["history"])
+    describe_run(run, config, split)
 
     torch.manual_seed(config.seed)
     model = UNet(config.width, config.depth, config.dropout).to(device, memory_format=torch.channels_last)
@@ -127,13 +149,15 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
         print(f"continuing {run.name} after epoch {len(history)} of {config.epochs}")
-    if len(history) >= config.epochs:
-        return pd.DataFrame(history)
 
     train_photos = ColorizationDataset(split["train"], config, augment=True)
+    if not split["val"]:
+        print("no photos to validate on: the training photos choose the best epoch")
     val_photos = ColorizationDataset(split["val"] or split["train"], config)
     val_loader = get_dataloader(val_photos, config.batch_size)
     examples = [val_photos[i] for i in range(min(config.samples, len(val_photos)))]
+    if missing := config.samples - len(examples):  # few photos to validate on: some that are trained on follow
+        examples += ColorizationDataset(split["train"][:missing], config)
     L, ab = (torch.stack([example[key] for example in examples]) for key in ("L", "ab"))
     environment = describe_environment() | {"trained_on": str(device)}
     write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
@@ -152,6 +176,8 @@ def fit(
             message = f"stopped in epoch {epoch + 1}; {epoch} epochs of {run.name} are safe: run this again to continue"
             raise KeyboardInterrupt(message) from None
         val_loss, gray_loss = validate_epoch(model, val_loader, config.precision)
+        if not math.isfinite(val_loss):  # the last step broke the weights: keep the state of the epoch before
+            raise FloatingPointError(NO_NUMBER)
         best = val_loss < min((row["val_loss"] for row in history), default=math.inf)
         history.append(
             {
@@ -171,43 +197,18 @@ def fit(
         # last of all: an epoch counts once this file is there
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
         save_checkpoint(run / "last.pt", state)
-        left = table["seconds"].mean() * (config.epochs - epoch - 1)
         print(
-            f"epoch {epoch + 1:3d}/{config.epochs}  train {train_loss:.4f}  val {val_loss:.4f}  (gray {gray_loss:.4f})  "
-            f"{speed:.0f} img/s  {_minutes(left)} left{'  best' if best else ''}"
+            f"epoch {epoch + 1:3d}/{config.epochs}  train {train_loss:.4f}  val {val_loss:.4f}  "
+            f"(gray {gray_loss:.4f})  {speed:.0f} img/s  {_time_left(table, config.epochs)}{'  best' if best else ''}"
         )
         if on_epoch:
             on_epoch(table, picture)
     return table
 
 
-def run_folder(run: str | os.PathLike) -> Path:
-    """The folder of a run: a plain name lies in outputs/, a path with a separator is taken as it is."""
-    return outputs_dir() / run if Path(run).name == str(run) else Path(run)
-
-
-def _check_same_run(run: Path, config: Config, split: dict[str, list[Path]], started: bool) -> None:
-    """Write config.json and split.json of a new run, or hold them against those of a run that goes on."""
-    root = os.path.commonpath([path.absolute().parent for paths in split.values() for path in paths])
-    names = {part: [Path(os.path.relpath(path, root)).as_posix() for path in paths] for part, paths in split.items()}
-    if started:
-        before = Config.from_json((run / "config.json").read_text(encoding="utf-8"))
-        values = dataclasses.asdict(config)
-        changed = [
-            f"{name} was {old}, is {values[name]}"
-            for name, old in dataclasses.asdict(before).items()
-            if old != values[name] and name not in MAY_CHANGE
-        ]
-        if changed:
-            raise ValueError(f"run {run.name} was begun otherwise ({'; '.join(changed)}): give the new run another name")
-        if json.loads((run / "split.json").read_text(encoding="utf-8")) != names:
-            raise ValueError(f"run {run.name} was begun with other photos: give the new run another name")
-    write_text(run / "config.json", config.to_json())
-    write_text(run / "split.json", json.dumps(names, indent=1) + "\n")
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+def _time_left(history: pd.DataFrame, epochs: int) -> str:
+    seconds = int(history["seconds"].mean() * (epochs - len(history)))
+    return f"{seconds // 60}:{seconds % 60:02d} min left"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -233,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        print(f"\n{str(stop) or 'stopped: run this again to continue'}", file=sys.stderr)
         return 130
     print(f"done: {run}")
     return 0

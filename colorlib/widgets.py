@@ -33,21 +33,19 @@ MUTED, RED = "#666", "#B00020"
 class ColorizeDemo(W.VBox):
     """A widget that colours sample photos, uploads and files, and compares with the truth.
 
-    photos: what the gallery offers (None: the bundled samples); unreadable ones are left out and named.
+    photos: what the gallery offers (None: the bundled samples); raises like `colorize.open_photo` for a bad one.
     Pictures go to the browser at 512 px at most; Save writes the full size to `outputs_dir()/demo`.
     """
 
     def __init__(self, colorizer: Colorizer, photos: Sequence[Photo] | None = None):
-        self.colorizer, self.photo, self.status = colorizer, None, W.HTML()
+        self.colorizer, self.status = colorizer, W.HTML()
         self.choices: dict[str, W.Button] = {}  # the gallery's buttons, by file name
-        self.skipped: list[str] = []
         if photos is None:
             groups = {"In colour (the network sees only their lightness)": sample_photos("color")}
             groups["Black-and-white from the start"] = sample_photos("gray")
         else:
             groups = {"Photos": photos}
         galleries = [self._gallery(title, group) for title, group in groups.items()]
-
         self.upload = W.FileUpload(accept="image/*", multiple=False, description="Upload a photo")
         self.upload.layout.width = "160px"
         self.upload.observe(self._reporting(self._open_upload), "value")
@@ -60,21 +58,20 @@ class ColorizeDemo(W.VBox):
         self.truth_figure = _figure("As it really was", self.truth)
         self.blend = _slider("Gray to colour", 1.0, 0, 1, 0.05, self._reporting(self._show_blend))
         self.saturation = _slider("Saturation", 1.0, 0, 2, 0.05, self._reporting(self._show_colors))
-        self.colorize = self._button("Colorize", self._colorize, "paint-brush", "Run the network again")
+        self.colorize = self._button(
+            "Colorize", lambda: self.show_photo(self.photo, self.name), "paint-brush", "Run the network again"
+        )
         self.colorize.button_style = "primary"
         self.save = self._button("Save", self._save, "download", "Write a PNG file at the photo's own size")
-        rows = [
-            *galleries,
-            _row(self.upload, self.path, self.open_path),
-            _row(self.blend, self.saturation, self.colorize, self.save),
-            self.status,
-            _row(_figure("Coloured by the network", self.result), self.truth_figure),
-        ]
-        super().__init__(rows, layout=W.Layout(max_width="900px", grid_gap="8px"))
-        if self.choices:
-            next(iter(self.choices.values())).click()
-        if self.skipped:
-            self._say(f"left out {len(self.skipped)} of the photos: {'; '.join(self.skipped)}", error=True)
+        self.controls = (self.blend, self.saturation, self.colorize, self.save)
+        for control in self.controls:
+            control.disabled = True  # until there is a photo
+        pictures = _row(_figure("Coloured by the network", self.result), self.truth_figure)
+        files = _row(self.upload, self.path, self.open_path)
+        rows = [*galleries, files, _row(*self.controls), self.status, pictures]
+        super().__init__(rows, layout={"max_width": "900px", "grid_gap": "8px"})
+        for button in list(self.choices.values())[:1]:  # something to see at once
+            button.click()
 
     def show_photo(self, photo: Photo, name: str) -> None:
         """Read, colour and show a photo; when that fails, what was shown stays."""
@@ -85,22 +82,21 @@ class ColorizeDemo(W.VBox):
         seconds = time.perf_counter() - start
         self.photo, self.name, self.ab, self.small = image, name, ab, _shrink(image, PREVIEW)
         self.gray = add_color(self.small, ab, saturation=0)
-        true = np.asarray(self.small)
-        self.truth.value = _jpeg(true)
-        colorful = np.ptp(true.astype(int), axis=2).mean() >= 4  # mean difference of the channels, in levels
+        self.truth.value = _jpeg(np.asarray(self.small))
+        colorful = np.ptp(np.asarray(self.small), axis=2).mean() >= 4  # mean range of the channels, in levels
         self.truth_figure.layout.display = None if colorful else "none"
         self._show_colors()
+        for control in self.controls:
+            control.disabled = False
         self._say(f"{name}, {image.width}×{image.height} px: coloured in {seconds:.2f} s.")
 
     def _show_colors(self) -> None:
-        if self.photo is not None:
-            self.color = add_color(self.small, self.ab, self.saturation.value)
-            self._show_blend()
+        self.color = add_color(self.small, self.ab, self.saturation.value)
+        self._show_blend()
 
     def _show_blend(self) -> None:
-        if self.photo is not None:
-            blended = self.gray + (self.color - self.gray.astype(float)) * self.blend.value
-            self.result.value = _jpeg(blended.round().astype(np.uint8))
+        blended = self.gray + (self.color - self.gray.astype(float)) * self.blend.value
+        self.result.value = _jpeg(blended.round().astype(np.uint8))
 
     def _open_upload(self) -> None:
         for name, content in uploaded_files(self.upload.value):
@@ -116,14 +112,7 @@ class ColorizeDemo(W.VBox):
             raise ValueError("type the path of a photo first, or upload one")
         self.show_photo(Path(text).expanduser(), Path(text).name)
 
-    def _colorize(self) -> None:
-        if self.photo is None:
-            raise ValueError("choose a photo first")
-        self.show_photo(self.photo, self.name)
-
     def _save(self) -> None:
-        if self.photo is None:
-            raise ValueError("choose a photo first")
         target = f"{Path(self.name).stem}-colorized.png"
         self._say(f"Saving {target} …")
         path = outputs_dir() / "demo" / target
@@ -139,20 +128,14 @@ class ColorizeDemo(W.VBox):
         cards = []
         for number, photo in enumerate(photos, start=1):
             name = Path(photo).name if isinstance(photo, str | Path) else f"photo {number}"
-            try:
-                data = base64.b64encode(_jpeg(np.asarray(_shrink(open_photo(photo), 192)))).decode()
-            except (PhotoError, OSError) as error:
-                self.skipped.append(str(error))
-                continue
-            picture = W.HTML(
-                f'<img alt="{html.escape(name)}" src="data:image/jpeg;base64,{data}" '
-                'style="display:block;width:104px;height:78px;object-fit:cover;border-radius:3px">'
-            )
+            data = base64.b64encode(_jpeg(np.asarray(_shrink(open_photo(photo), 192)))).decode()
+            style = "display:block;width:96px;height:72px;object-fit:cover"
+            picture = f'<img alt="{html.escape(name)}" src="data:image/jpeg;base64,{data}" style="{style}">'
             show = partial(self.show_photo, photo, name)
             button = self._button(Path(name).stem.replace("_", " "), show, "", f"Colour {name}")
-            button.layout.margin = button.layout.padding = "0"
+            button.layout.width, button.layout.padding = "96px", "0"
             self.choices[name] = button
-            cards.append(W.VBox([picture, button]))
+            cards.append(W.VBox([W.HTML(picture), button]))
         return _figure(title, _row(*cards), flex="none")
 
     def _button(self, text: str, action: Callable[[], None], icon: str, tooltip: str) -> W.Button:
@@ -173,15 +156,15 @@ class ColorizeDemo(W.VBox):
         return callback
 
     def _say(self, text: str, error: bool = False, link: str = "") -> None:
-        look = f'role="alert" style="color:{RED}"' if error else f'role="status" style="color:{MUTED}"'
-        self.status.value = f"<div {look}>{'<b>Error:</b> ' * error}{html.escape(text)} {link}</div>"
+        role, color, prefix = ("alert", RED, "<b>Error:</b> ") if error else ("status", MUTED, "")
+        self.status.value = f'<div role="{role}" style="color:{color}">{prefix}{html.escape(text)} {link}</div>'
 
 
 class LabExplorer(W.VBox):
     """A widget to get a feeling for CIE Lab: one colour by three sliders, and a photo's planes.
 
-    photo: see `colorize.open_photo`; raises like it. The a* and b* planes are drawn at one lightness (L* 65),
-    scaled by the strength; colours that sRGB lacks are marked or counted.
+    photo: see `colorize.open_photo`; raises like it. The a* and b* planes are drawn at L* 65, scaled by the
+    strength; colours that sRGB lacks are marked or counted.
     """
 
     def __init__(self, photo: Photo):
@@ -191,16 +174,15 @@ class LabExplorer(W.VBox):
         self.b = _slider("b* (blue–yellow)", 40, -110, 110, 1, self._show_patch)
         self.strength = _slider("Strength of ab", 1.0, 0, 2, 0.05, self._show_planes)
         self.patch, self.note = W.HTML(), W.HTML()
-        names = ("L*, a* and b* together", "L* alone", "a* alone", "b* alone")
-        self.pictures = {name: _picture() for name in names}
-        sliders = W.VBox([self.lightness, self.a, self.b], layout={"flex": "1 1 320px"})
+        self.pictures = {name: _picture() for name in ("All three", "L* alone", "a* alone", "b* alone")}
+        sliders = W.GridBox([self.lightness, self.a, self.b], layout={"flex": "1 1 320px"})
         figures = [_figure(name, picture, "1 1 180px") for name, picture in self.pictures.items()]
         rows = [_row(sliders, self.patch), _row(self.strength, self.note), _row(*figures)]
-        super().__init__(rows, layout=W.Layout(max_width="900px", grid_gap="8px"))
+        super().__init__(rows, layout={"max_width": "900px", "grid_gap": "8px"})
         self._show_patch()
         self._show_planes()
 
-    def _show_patch(self, _: Any = None) -> None:
+    def _show_patch(self, *_: Any) -> None:
         lab = torch.tensor([self.lightness.value, self.a.value, self.b.value]).view(3, 1, 1)
         rgb = lab_to_rgb_image(*encode_lab(lab))[0, 0].tolist()
         code = "#" + "".join(f"{value:02x}" for value in rgb)
@@ -209,10 +191,10 @@ class LabExplorer(W.VBox):
             border, words = f"dashed {RED}", "outside sRGB: this is the clamped colour"
         self.patch.value = (
             f'<div style="background:{code};border:3px {border};height:64px"></div>'
-            f'<div role="status" style="width:300px">sRGB {tuple(rgb)} = {code}<br>{words}</div>'
+            f'<div role="status" style="width:300px;line-height:1.4">sRGB {tuple(rgb)} = {code}<br>{words}</div>'
         )
 
-    def _show_planes(self, _: Any = None) -> None:
+    def _show_planes(self, *_: Any) -> None:
         ab, middle = self.ab * self.strength.value, torch.full_like(self.L, 0.3)
         a, b = (ab * torch.tensor(mask).view(2, 1, 1) for mask in ([1.0, 0.0], [0.0, 1.0]))
         shown = ((self.L, ab), (self.L, ab * 0), (middle, a), (middle, b))
@@ -228,16 +210,14 @@ colorize_demo, lab_explorer = ColorizeDemo, LabExplorer
 def uploaded_files(value: dict | Sequence[dict]) -> list[tuple[str, bytes]]:
     """Names and contents in a FileUpload's value: a dict by name in ipywidgets 7, a tuple of dicts in 8."""
     files = value.items() if isinstance(value, dict) else ((file["name"], file) for file in value)
-    # PureWindowsPath knows both kinds of slash: a name must not lead out of a folder
+    # a name must not lead out of a folder; PureWindowsPath knows both kinds of slash
     return [(PureWindowsPath(name).name or "upload", bytes(file["content"])) for name, file in files]
 
 
-def _slider(
-    text: str, value: float, low: float, high: float, step: float, on_change: Callable[..., None]
-) -> W.FloatSlider:
-    layout = W.Layout(width="auto", min_width="280px", flex="1 1 300px")
-    slider = W.FloatSlider(value, description=text, min=low, max=high, step=step, layout=layout)
-    slider.readout_format, slider.style.description_width = ".0f" if step == 1 else ".2f", "104px"
+def _slider(text: str, value: float, low: float, high: float, step: float, on_change: Callable) -> W.FloatSlider:
+    slider = W.FloatSlider(value, description=text, min=low, max=high, step=step)
+    slider.layout = W.Layout(width="auto", min_width="280px", flex="1 1 300px")
+    slider.readout_format, slider.style.description_width = ".0f" if step == 1 else ".2f", "116px"
     slider.observe(on_change, "value")
     return slider
 
@@ -252,13 +232,14 @@ def _picture() -> W.Image:
 
 
 def _figure(title: str, content: W.Widget, flex: str = "1 1 300px") -> W.VBox:
-    caption = W.HTML(f'<div style="color:{MUTED}">{title}</div>')
-    return W.VBox([caption, content], layout={"flex": flex, "align_items": "flex-start", "align_self": "flex-start"})
+    layout = W.Layout(flex=flex, align_items="flex-start", align_self="flex-start")
+    return W.VBox([W.HTML(f'<div style="color:{MUTED}">{title}</div>'), content], layout=layout)
 
 
 def _shrink(image: Image.Image, side: int) -> Image.Image:
+    """A copy of at most side × side px, its aspect kept."""
     small = image.copy()
-    small.thumbnail((side, side), Image.Resampling.BICUBIC)  # keeps the aspect, never enlarges
+    small.thumbnail((side, side), Image.Resampling.BICUBIC)
     return small
 
 

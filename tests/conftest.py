@@ -34,7 +34,7 @@ def outputs(private_surrounding):
 
 def blobs(number: int, height: int = 40, width: int = 48) -> np.ndarray:
     """A smooth, colourful picture, another one for each number: uint8 (height, width, 3)."""
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     phase = np.random.default_rng(number).uniform(0, 6, (3, 3))
     waves = [np.sin(5 * x + a) * np.cos(4 * y + b) + 0.4 * np.sin(3 * x - 2 * y + c) for a, b, c in phase]
     return ((np.stack(waves, axis=-1) / 2.8 + 0.5) * 255).round().astype(np.uint8)

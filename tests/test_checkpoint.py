@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import pytest
 import safetensors
@@ -68,7 +69,7 @@ def test_failed_write_leaves_the_old_state(tmp_path, model, monkeypatch):
     save_checkpoint(path, {"epoch": 1})
 
     def disk_full(state, file):
-        open(file, "wb").write(b"half of it")
+        Path(file).write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", disk_full)
@@ -83,7 +84,7 @@ def test_failed_write_leaves_the_old_weights(tmp_path, model, config, monkeypatc
     before = (tmp_path / BEST).read_bytes()
 
     def disk_full(weights, file, **_):
-        open(file, "wb").write(b"half of it")
+        Path(file).write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(safetensors.torch, "save_file", disk_full)
@@ -131,6 +132,7 @@ class Malicious:
         return os.mkdir, (self.path,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("write", [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))])
 def test_nothing_in_a_file_is_executed(tmp_path, write):
     write({"model": Malicious(tmp_path / "trap")}, tmp_path / "last.pt")
@@ -271,7 +273,8 @@ def test_find_run_looks_in_the_outputs_then_in_kaggles_inputs_then_in_the_reposi
 
 @pytest.mark.parametrize("depth", ["run", "set/run", "set/outputs/run", "datasets/someone/set/run"])
 def test_find_run_in_kaggles_inputs_at_any_usual_depth(places, depth):
-    assert find_run("run") == make_run(places[1] / depth)
+    run = make_run(places[1] / depth)
+    assert find_run("run") == find_run() == run
 
 
 def test_find_run_ignores_folders_without_weights(places):
@@ -284,7 +287,7 @@ def test_find_run_ignores_folders_without_weights(places):
 
 
 def test_find_run_says_where_it_looked_and_what_to_do(places):
-    with pytest.raises(FileNotFoundError, match="no trained run in .*notebook 03") as caught:
+    with pytest.raises(FileNotFoundError, match=r"no trained run in .*notebook 03") as caught:
         find_run()
     assert all(str(place) in str(caught.value) for place in places)
     with pytest.raises(FileNotFoundError, match="no run 'mine' in "):

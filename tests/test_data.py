@@ -17,6 +17,7 @@ from colorlib.config import Config
 from colorlib.data import (
     ColorizationDataset,
     find_images,
+    find_photos,
     get_dataloader,
     random_tone,
     random_view,
@@ -49,7 +50,7 @@ def test_find_images_in_a_folder_below_a_hidden_one(tmp_path):
 
 
 def test_find_images_without_a_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         find_images(tmp_path / "nowhere")
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(NotADirectoryError, match=r"a\.jpg is a file"):
@@ -60,6 +61,15 @@ def test_find_images_without_photos(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(ValueError, match=r"no photo in .*\.jpg, \.jpeg, \.png"):
         find_images(tmp_path)
+
+
+def test_find_photos_prefers_the_folder_then_coco_then_the_samples(tmp_path, photo_folder, photos, monkeypatch):
+    monkeypatch.setattr("colorlib.data.find_coco", lambda: None)
+    assert find_photos() == sample_photos() and find_photos(photo_folder) == list(photos)
+    (tmp_path / "000000000139.jpg").write_bytes(b"")
+    monkeypatch.setattr("colorlib.data.find_coco", lambda: tmp_path)
+    assert find_photos("") == [tmp_path / "000000000139.jpg"]
+    assert find_photos(str(photo_folder)) == list(photos)
 
 
 # --- split --------------------------------------------------------------------------------------------------
@@ -153,7 +163,7 @@ def test_sample_photos():
     assert color == sample_photos("color")
     assert len(color) == 8 and len(gray) == 3 and not set(color) & set(gray)
     assert all(path.is_file() for path in color + gray)
-    assert all(saturation(path) > 10 for path in color)
+    assert all(saturation(path) > 3 for path in color)  # the Hubble deep field: 4, most of it is black sky
     assert all(saturation(path) == 0 for path in gray)
     with pytest.raises(ValueError, match="color, gray, got 'sepia'"):
         sample_photos("sepia")
@@ -332,6 +342,14 @@ def test_rotation_is_small_to_both_sides_and_without_black_corners():
     assert all(view.min() > 0.999 for view in draw(white, PLAIN.replace(rotate=45.0), 10))
 
 
+def test_mirrored_and_turned_views_keep_right_angles():
+    for view in draw(coordinates(), PLAIN.replace(rotate=30.0, flip=True), 20):
+        slopes = view[:2, 10:22, 10:22]
+        along_x, along_y = slopes.diff(dim=2).mean(dim=(1, 2)) * 32, slopes.diff(dim=1).mean(dim=(1, 2)) * 32
+        assert abs(along_x @ along_y) < 0.01, "not sheared"
+        assert along_x.norm().item() == pytest.approx(1, rel=0.01) and along_y[1] > 0.8, "never upside down"
+
+
 def test_view_has_the_networks_size():
     assert draw(torch.rand(3, 48, 48), PLAIN.replace(min_crop=0.5), 1)[0].shape == (3, 32, 32)
 
@@ -392,6 +410,18 @@ def test_color_moves_with_brightness(two_colors):
         torch.testing.assert_close(encode_lab(rgb_to_lab(rgb))[0], L, atol=1e-3, rtol=0)
         red_on_the_left += bool(bright[:, 0].float().mean() > bright[:, -1].float().mean())
     assert 8 < red_on_the_left < 32
+
+
+def test_items_get_the_tone_too(photos):
+    plain = ColorizationDataset(photos, PLAIN)
+    contrast = ColorizationDataset(photos, PLAIN.replace(contrast=0.5), augment=True)
+    saturation = ColorizationDataset(photos, PLAIN.replace(saturation=0.5), augment=True)
+    changes = [
+        [(dataset[i][key] - plain[i][key]).abs().max().item() for i in range(10)]
+        for dataset, key in ((contrast, "L"), (contrast, "ab"), (saturation, "ab"), (saturation, "L"))
+    ]
+    for does_change, does_not in (changes[:2], changes[2:]):
+        assert sorted(does_change)[2] > 0.02 and max(does_not) < 1e-4
 
 
 def everything(dataset: ColorizationDataset) -> torch.Tensor:

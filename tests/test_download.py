@@ -269,7 +269,7 @@ def test_download_gives_up_and_a_second_call_goes_on(server, monkeypatch, tmp_pa
     monkeypatch.setattr(download.time, "sleep", pauses.append)
     monkeypatch.setattr(download, "PAUSE", 7.0)
     server.breaks = download.ATTEMPTS
-    with pytest.raises(ConnectionError, match="broke off.*call again"):
+    with pytest.raises(ConnectionError, match=r"broke off.*call again"):
         download_coco(tmp_path / "coco", base_url=server.url)
     assert len(server.ranges) == download.ATTEMPTS and pauses == [0] + [7.0] * (download.ATTEMPTS - 1)
     kept = (tmp_path / "coco/val2017.zip.part").stat().st_size
@@ -291,9 +291,7 @@ def test_download_with_a_partial_file(server, monkeypatch, tmp_path, capsys, hon
     assert_complete(tmp_path / "coco")
     assert server.ranges == [f"bytes={length}-"]
     assert archives == [ZIP]  # a zip with something put before it would unzip as well
-    assert capsys.readouterr().out.strip().startswith("unzip") == (
-        length == len(ZIP)
-    )  # nothing fetched twice
+    assert capsys.readouterr().out.strip().startswith("unzip") == (length == len(ZIP))  # nothing fetched twice
 
 
 def test_download_with_a_partial_file_that_is_too_long(server, tmp_path):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from colorlib import environment
 
@@ -24,9 +25,7 @@ def plain(monkeypatch):
 @pytest.fixture
 def package_in(monkeypatch):
     """Lets the package lie in another folder."""
-    return lambda folder: monkeypatch.setattr(
-        environment, "__file__", str(folder / "colorlib/environment.py")
-    )
+    return lambda folder: monkeypatch.setattr(environment, "__file__", str(folder / "colorlib/environment.py"))
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -123,3 +122,11 @@ def test_print_environment(capsys):
     column = len("scikit-image") + 2  # the longest name
     assert all(line[column - 1] == " " and line[column] != " " for line in lines)
     assert any(line.split() == ["python", platform.python_version()] for line in lines)
+
+
+def test_pick_device():
+    assert environment.pick_device("cpu") == environment.pick_device(torch.device("cpu")) == torch.device("cpu")
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert environment.pick_device().type == expected
+    with pytest.raises(ValueError, match="'cuda:99' cannot be used here"):
+        environment.pick_device("cuda:99")

@@ -106,9 +106,7 @@ def test_psnr_and_ssim_equal_those_of_scikit_image(name):
         true // 2,
         np.repeat(true.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8),
     ):
-        assert calculate_psnr(true, predicted) == pytest.approx(
-            peak_signal_noise_ratio(true, predicted), abs=1e-9
-        )
+        assert calculate_psnr(true, predicted) == pytest.approx(peak_signal_noise_ratio(true, predicted), abs=1e-9)
         expected = structural_similarity(true, predicted, channel_axis=2, data_range=255)
         assert calculate_ssim(true, predicted) == pytest.approx(expected, abs=1e-9)
 
@@ -187,9 +185,7 @@ def test_verdict(metric, value, word):
 def test_rmse_and_psnr_agree():
     for off in (1, 2, 3, 7, 8, 9, 25, 26, 80):
         true, predicted = flat(100), flat(100 + off)
-        assert verdict("rmse", calculate_rmse(true, predicted)) == verdict(
-            "psnr", calculate_psnr(true, predicted)
-        )
+        assert verdict("rmse", calculate_rmse(true, predicted)) == verdict("psnr", calculate_psnr(true, predicted))
 
 
 def test_a_metric_without_thresholds_is_refused():
@@ -304,9 +300,7 @@ def table():
         for method, rmse in (("model", ours), ("gray", base)):
             psnr = 20 * np.log10(255 / rmse) if rmse else np.inf
             row = {"image": image, "method": method, "psnr": psnr, "ssim": 0.8, "rmse": rmse, "snr": psnr - 6}
-            rows.append(
-                row | {"colorfulness": 20.0, "true_colorfulness": 40.0 * in_color, "in_color": in_color}
-            )
+            rows.append(row | {"colorfulness": 20.0, "true_colorfulness": 40.0 * in_color, "in_color": in_color})
     return pd.DataFrame(rows)
 
 

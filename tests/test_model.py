@@ -71,7 +71,11 @@ def test_convolutions_are_4_by_4_with_stride_2():
 
 def test_biases_only_where_no_batch_norm_follows():
     model = empty()
-    biased = {name for name, m in model.named_modules() if getattr(m, "bias", None) is not None and "conv" in type(m).__name__.lower()}
+    biased = {
+        name
+        for name, m in model.named_modules()
+        if getattr(m, "bias", None) is not None and "conv" in type(m).__name__.lower()
+    }
     assert biased == {"bottleneck", "final"}
     norms = {name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
     assert norms == {f"{side}.{level}.norm" for side in ("down", "up") for level in range(6)}
@@ -208,5 +212,5 @@ def test_wrong_shape(shape):
 
 
 def test_too_shallow():
-    with pytest.raises(ValueError, match="depth must be at least 4.*got 3"):
+    with pytest.raises(ValueError, match=r"depth must be at least 4.*got 3"):
         UNet(8, 3)

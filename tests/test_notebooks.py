@@ -147,6 +147,7 @@ def execute_all(folder: Path, environment: dict, monkeypatch, bootstrap: str | N
     quick = {"COLORLIB_PRESET": "tiny", "COLORLIB_RUN": "quick", "COLORLIB_EPOCHS": "2", "COLORLIB_MOST": "4"}
     for name in [name for name in os.environ if name.startswith(("COLORLIB_", "KAGGLE_", "COLAB_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # figures as in anyone's notebook
     for name, value in {**quick, **environment}.items():
         monkeypatch.setenv(name, str(value))
     printed = {}
@@ -221,7 +222,10 @@ def test_colab_layout(tmp_path, monkeypatch, hidden_install):
 def test_without_colorlib_the_first_cell_says_what_to_do(tmp_path, hidden_install):
     script = tmp_path / "cell.py"
     script.write_text(tool.BOOTSTRAP.format(repository="", branch="main"))
-    environment = os.environ | {"PYTHONPATH": str(hidden_install), "COLORLIB_KAGGLE_INPUT": str(tmp_path / "none")}
+    environment = os.environ | {
+        "PYTHONPATH": str(hidden_install),
+        "COLORLIB_KAGGLE_INPUT": str(tmp_path / "none"),
+    }
     result = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 1
     assert "colorlib is not here. Kaggle: Add Input" in result.stderr

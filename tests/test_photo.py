@@ -187,7 +187,11 @@ def test_palette(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparent_parts_lie_on_white(mode):
-    image = Image.fromarray(picture()).convert("L").convert(mode) if mode != "RGBA" else Image.fromarray(picture()).convert(mode)
+    image = (
+        Image.fromarray(picture()).convert("L").convert(mode)
+        if mode != "RGBA"
+        else Image.fromarray(picture()).convert(mode)
+    )
     opaque = np.asarray(image.convert("RGB")).astype(float)
     alpha = np.zeros(picture().shape[:2], dtype=np.uint8)
     alpha[:, 8:16], alpha[:, 16:] = 128, 255  # nothing, half, all of the photo

@@ -54,7 +54,13 @@ def test_conda_environment_has_the_same_list():
 
 
 def test_ranges_admit_what_kaggle_and_colab_have():
-    preinstalled = {"torch": "2.11", "scikit-image": "0.25.2", "pandas": "2.2.2", "ipywidgets": "7.7.1", "numpy": "2.0.2"}
+    preinstalled = {
+        "torch": "2.11",
+        "scikit-image": "0.25.2",
+        "pandas": "2.2.2",
+        "ipywidgets": "7.7.1",
+        "numpy": "2.0.2",
+    }
     for name, version in preinstalled.items():
         assert Version(version) in requirements()[name]
     assert Version("8.1.5") in requirements()["ipywidgets"]

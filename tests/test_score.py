@@ -28,31 +28,33 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(outputs):
     """An untrained network of width 8, as a run's folder."""
     torch.manual_seed(0)
     config = TINY.replace(width=8, depth=4, image_size=32)
-    run = tmp_path / "outputs" / "tiny"
-    run.mkdir(parents=True)
+    run = outputs / "tiny"
+    run.mkdir()
     save_model(run / "best.safetensors", UNet(config.width, config.depth, config.dropout), config)
     return run
 
 
 def test_a_run_gets_its_files(run, photos, capsys):
-    metrics = score_run(run, photos, comparisons=2)
+    metrics = score_run(run, photos, shown=photos[:2])
     files = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
     assert files == [
         "best.safetensors",
         "comparisons/comparison_000.png",
         "comparisons/comparison_001.png",
+        "figures/examples.png",
         "figures/metrics_distribution.png",
         "metrics.csv",
         "metrics_summary.txt",
     ]
+    widths = {"comparisons": 1120, "examples": 2 * (256 + 4) + 4, "metrics_distribution": 1120}
     for picture in run.rglob("*.png"):
         with Image.open(picture) as image:
             image.load()
-            assert image.width == 1120
+            assert image.width == widths.get(picture.stem) or image.width == widths[picture.parent.name]
     saved = pd.read_csv(run / "metrics.csv")
     pd.testing.assert_frame_equal(saved, metrics, check_exact=False)
     assert list(saved["image"]) == [f"{name}.png" for name in NAMES for _ in range(2)]
@@ -61,7 +63,7 @@ def test_a_run_gets_its_files(run, photos, capsys):
 
 
 def test_the_scores_are_the_runs_own(run, photos):
-    metrics = score_run(run, photos[:1], comparisons=0)
+    metrics = score_run(run, photos[:1])
     expected = evaluate_model(Colorizer.from_run(str(run)).predict_ab, photos[:1], progress=False)
     assert metrics["psnr"].to_numpy() == pytest.approx(expected["psnr"].to_numpy(), abs=0.01)
     assert abs(metrics["psnr"].diff().iloc[1]) > 1e-4, "the network's picture is not the gray one"
@@ -70,11 +72,21 @@ def test_the_scores_are_the_runs_own(run, photos):
 def test_results_can_go_elsewhere_and_replace_earlier_ones(run, photos, tmp_path):
     out = tmp_path / "elsewhere"
     before = sorted(run.iterdir())
-    score_run(run, photos[:2], out=out, comparisons=2)
+    score_run(run, photos[:2], out=out)
     assert sorted(run.iterdir()) == before
-    score_run(run, photos[:1], out=out, comparisons=1)
+    score_run(run, photos[:1], out=out)
     assert [path.name for path in (out / "comparisons").iterdir()] == ["comparison_000.png"]
     assert len(pd.read_csv(out / "metrics.csv")) == 2
+
+
+def test_a_run_among_kaggles_inputs_is_scored_into_the_outputs(run, photos, outputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLORLIB_KAGGLE_INPUT", str(tmp_path))
+    attached = tmp_path / "notebooks" / "someone" / "training" / "outputs" / "tiny"
+    attached.parent.mkdir(parents=True)
+    run.rename(attached)
+    score_run("tiny", photos[:1])
+    assert [path.name for path in attached.iterdir()] == ["best.safetensors"]
+    assert (outputs / "tiny" / "metrics.csv").is_file()
 
 
 def test_photos_of_training_and_validation_are_left_out(run, photos):
@@ -92,9 +104,10 @@ def test_photos_of_training_and_validation_are_left_out(run, photos):
 
 def test_the_command_line(run, photos, capsys, monkeypatch):
     (run / "split.json").write_text(json.dumps({"train": ["astronaut.png"], "val": [], "test": []}))
-    monkeypatch.setenv("COLORLIB_OUTPUTS", str(run.parent))
-    main(["--run", "tiny", "--data", str(photos[0].parent), "--comparisons", "0"])
+    monkeypatch.setattr("colorlib.score.sample_photos", lambda: photos[:2])
+    main(["--run", "tiny", "--data", str(photos[0].parent), "--show-samples"])
     out = capsys.readouterr().out
+    assert [path.name for path in (run / "comparisons").iterdir()] == ["comparison_000.png"], "camera alone is unseen"
     assert "2 photos to judge on; 1 left out" in out and "Photos in colour: 1" in out
     assert "astronaut.png" not in set(pd.read_csv(run / "metrics.csv")["image"])
     assert np.isfinite(pd.read_csv(run / "metrics.csv")["rmse"]).all()

@@ -1,0 +1,193 @@
+"""Notebook 05 as a reader meets it: JupyterLab, in Chromium, with mouse and keyboard.
+
+Skipped where Chromium is missing, unless COLORLIB_REQUIRE_BROWSER=1: then it fails. COLORLIB_DEMO_NOTEBOOK tries
+another notebook, COLORLIB_SCREENSHOTS keeps the pictures in a folder.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorlib.colorize import Colorizer
+from colorlib.config import TINY
+from colorlib.data import sample_photos
+from colorlib.train import fit
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = Path(os.environ.get("COLORLIB_DEMO_NOTEBOOK") or ROOT / "notebooks" / "05_demo.ipynb")
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+SECONDS = 60  # how long to wait for anything
+
+
+@pytest.fixture
+def chromium() -> str:
+    if not Path(CHROMIUM).exists():
+        why = "Chromium is not installed: `apt-get install chromium`"
+        pytest.fail(why) if os.environ.get("COLORLIB_REQUIRE_BROWSER") == "1" else pytest.skip(why)
+    return CHROMIUM
+
+
+@pytest.fixture
+def outputs(tmp_path) -> Path:
+    """An outputs folder with a run, trained for one very short epoch."""
+    config = TINY.replace(width=4, depth=4, image_size=32, photo_size=32, crops_per_photo=1, epochs=1)
+    fit(config, sample_photos()[:4], tmp_path / "outputs" / "small", device="cpu")
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def jupyterlab(tmp_path, outputs) -> Iterator[str]:
+    """The address of a JupyterLab that serves a folder with the notebook in it."""
+    folder, settings = tmp_path / "work", tmp_path / "settings" / "@jupyterlab" / "apputils-extension"
+    folder.mkdir()
+    shutil.copy(NOTEBOOK, folder / "05_demo.ipynb")
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    own |= {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
+    environment = os.environ | {name: str(tmp_path / place) for name, place in own.items()}
+    environment |= {"COLORLIB_OUTPUTS": str(outputs), "COLORLIB_RUN": "small"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--ip=127.0.0.1", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
+    command += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
+    command += ["--LabApp.extension_manager=readonly", "--LabApp.news_url=None"]
+    with open(tmp_path / "jupyterlab.log", "w") as log:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(address + "/api/status", server), f"see {tmp_path / 'jupyterlab.log'}")
+        yield address
+    finally:
+        server.send_signal(signal.SIGTERM)  # it ends its kernels, too
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def answers(address: str, server: subprocess.Popen) -> bool:
+    assert server.poll() is None, "JupyterLab did not start"
+    try:
+        return urllib.request.urlopen(address, timeout=5).status == 200
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], what: str, pause: Callable[[], None] = lambda: time.sleep(0.1)) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"waited {SECONDS} s in vain: {what}"
+        pause()
+
+
+def test_the_demo_in_jupyterlab(chromium, jupyterlab, outputs, tmp_path):
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=SECONDS * 1000)
+    shots = Path(os.environ.get("COLORLIB_SCREENSHOTS") or tmp_path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page.set_default_timeout(SECONDS * 1000)
+        page.goto(jupyterlab + "/doc/tree/05_demo.ipynb")
+        page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel")
+        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+        demo = page.locator(".jp-OutputArea-output > .widget-vbox")
+        status = demo.locator("[role=status], [role=alert]")
+        expect(status).to_contain_text("chelsea.png, 451×300 px: coloured in")  # it starts with a sample
+        images = demo.locator("img.widget-image")
+
+        def picture(number: int = 0) -> bytes:
+            script = "async image => [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]"
+            return bytes(images.nth(number).evaluate(script))
+
+        def wait_for_another_picture(before: bytes, what: str) -> bytes:
+            wait_until(lambda: picture() != before, what, lambda: page.wait_for_timeout(50))
+            return picture()
+
+        # a sample in colour
+        first = picture()
+        demo.get_by_role("button", name="coffee").click()
+        expect(status).to_contain_text("coffee.png, 600×400 px: coloured in")
+        colored = wait_for_another_picture(first, "a click on a sample")
+        expect(images.nth(1)).to_be_visible()  # the truth
+        demo.scroll_into_view_if_needed()
+        demo.screenshot(path=shots / "demo.png")
+
+        # the sliders, by keyboard
+        blend, saturation = demo.get_by_role("slider").nth(0), demo.get_by_role("slider").nth(1)
+        blend.press("Home")
+        gray = wait_for_another_picture(colored, "the blend slider")
+        blend.press("End")
+        assert wait_for_another_picture(gray, "the blend slider, back") == colored
+        saturation.press("ArrowRight")
+        wait_for_another_picture(colored, "the saturation slider")
+        saturation.press("ArrowLeft")
+
+        # a sample without colours has no truth to show
+        demo.get_by_role("button", name="camera").click()
+        expect(status).to_contain_text("camera.png")
+        expect(images.nth(1)).to_be_hidden()
+
+        # an upload, a broken one, and the first once more
+        photo, broken = tmp_path / "my photo.png", tmp_path / "broken.jpg"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(photo)
+        broken.write_text("no photo")
+        for file in (photo, broken, photo):
+            with page.expect_file_chooser() as chooser:
+                demo.get_by_role("button", name="Upload").click()
+            chooser.value.set_files(file)
+            if file == broken:
+                expect(status).to_have_text("Error: broken.jpg: not an image file that can be read")
+                demo.screenshot(path=shots / "error.png")
+            else:
+                expect(status).to_contain_text("my photo.png, 120×90 px: coloured in")
+
+        # a path, with Enter
+        box = demo.get_by_placeholder("photo.jpg")
+        box.fill("missing.jpg")
+        box.press("Enter")
+        expect(status).to_contain_text("Error: there is no photo 'missing.jpg': check the path")
+        box.fill(str(photo))
+        demo.get_by_role("button", name="Open").click()
+        expect(status).to_contain_text("my photo.png, 120×90 px: coloured in")
+
+        # save, and take the file along
+        demo.get_by_role("button", name="Save").click()
+        expect(status).to_contain_text("Saved my photo-colorized.png")
+        saved = outputs / "demo" / "my photo-colorized.png"
+        expected = Colorizer.from_run(outputs / "small", device="cpu").colorize(photo)
+        assert np.array_equal(np.asarray(Image.open(saved)), expected)
+        with page.expect_download() as download:
+            demo.get_by_role("link", name="Download it").click()
+        assert download.value.suggested_filename == saved.name
+        assert Path(download.value.path()).read_bytes() == saved.read_bytes()
+
+        # on a narrow screen everything moves into one column; nothing sticks out
+        demo.get_by_role("button", name="astronaut").click()
+        expect(status).to_contain_text("astronaut.png, 512×512 px: coloured in")
+        page.set_viewport_size({"width": 520, "height": 1800})
+        left, right = images.nth(0).bounding_box(), images.nth(1).bounding_box()
+        assert right["y"] >= left["y"] + left["height"]
+        assert demo.evaluate("box => box.scrollWidth <= box.clientWidth")
+        demo.screenshot(path=shots / "narrow.png")
+        browser.close()

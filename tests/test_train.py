@@ -1,0 +1,641 @@
+"""The loop: it learns, it counts right, it can be stopped anywhere and continues bit for bit."""
+
+import copy
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from colorlib import checkpoint, train
+from colorlib.checkpoint import BEST, CheckpointError, load_checkpoint, load_model, run_folder
+from colorlib.config import PRESETS, TINY, Config
+from colorlib.data import ColorizationDataset, get_dataloader, split_paths
+from colorlib.environment import describe_environment, pick_device
+from colorlib.model import UNet
+from colorlib.photo import read_photo, resize_photo
+from colorlib.train import fit, main, save_some_examples, train_epoch, validate_epoch
+
+LOSSES = ["epoch", "train_loss", "val_loss", "gray_loss", "learning_rate"]  # what the clock has no part in
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    """Bit for bit is a promise for the CPU; a GPU adds up in another order each time."""
+    monkeypatch.setattr(train, "pick_device", lambda name: pick_device(name or "cpu"))
+
+
+def batch_of(count: int, side: int = 16, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    L = torch.rand(count, 1, side, side, generator=generator) * 2 - 1
+    return {"L": L, "ab": torch.rand(count, 2, side, side, generator=generator) - 0.5}
+
+
+class Constant(nn.Module):
+    """Guesses the same colour everywhere; has a parameter, as a network has."""
+
+    def __init__(self, a: float, b: float):
+        super().__init__()
+        self.color = nn.Parameter(torch.tensor([a, b]).view(1, 2, 1, 1))
+
+    def forward(self, L):
+        return self.color.expand(len(L), 2, *L.shape[-2:])
+
+
+# --- one epoch ----------------------------------------------------------------------------------------------
+
+
+def test_loss_falls_until_one_batch_is_known_by_heart():
+    x = torch.linspace(-1, 1, 16)
+    L = torch.stack([x.expand(16, 16), x.expand(16, 16).T])[:, None]
+    batch = {"L": L, "ab": torch.cat([0.5 * L, -0.5 * L], dim=1)}
+    model = UNet(8, 4, dropout=0.0)
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    losses = [train_epoch(model, [batch], optimizer)[0] for _ in range(60)]
+    assert losses[-1] < 0.15 * losses[0]
+    assert F.l1_loss(model(L), batch["ab"]).item() < 0.05
+
+
+def test_epoch_equals_steps_by_hand(config):
+    batches = [batch_of(4, seed=1), batch_of(4, seed=2), batch_of(2, seed=3)]
+    model = UNet(config.width, config.depth, dropout=0.5).eval()
+    twin = copy.deepcopy(model)
+
+    torch.manual_seed(5)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    loss, speed = train_epoch(model, batches, optimizer)
+
+    torch.manual_seed(5)
+    twin.train()  # dropout and batch statistics
+    optimizer = torch.optim.Adam(twin.parameters(), 1e-3)
+    total = 0.0
+    for batch in batches:
+        difference = (twin(batch["L"]) - batch["ab"]).abs().mean()
+        for parameter in twin.parameters():
+            parameter.grad = None
+        difference.backward()
+        optimizer.step()
+        total += difference.item() * len(batch["L"])
+    assert loss == pytest.approx(total / 10, rel=1e-6), "the mean over photos, not over batches"
+    assert speed > 0 and model.training
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), twin.state_dict().values(), strict=True))
+
+
+def test_epoch_in_bfloat16_keeps_the_weights_in_float32():
+    model = UNet(4, 4, dropout=0.0)
+    kinds = []
+    model.final.register_forward_hook(lambda _, __, out: kinds.append(out.dtype))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    loss, _ = train_epoch(model, [batch_of(2)], optimizer, "bfloat16")
+    assert validate_epoch(model, get_loader([2]), "bfloat16")[0] > 0
+    assert kinds == [torch.bfloat16] * 2 and 0 < loss < 1
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_loss_that_is_no_number_stops_the_training():
+    batch = batch_of(2)
+    batch["ab"][0, 0, 0, 0] = float("nan")
+    model = UNet(4, 4)
+    with pytest.raises(FloatingPointError, match="no longer a number: lower learning_rate"):
+        train_epoch(model, [batch], torch.optim.Adam(model.parameters()))
+
+
+def get_loader(sizes: list[int]):
+    """Batches of these sizes with a `dataset` of as many photos, as a DataLoader has."""
+
+    class Loader(list):
+        dataset = range(sum(sizes))
+
+    return Loader(batch_of(size, seed=seed) for seed, size in enumerate(sizes))
+
+
+def test_validation_by_hand():
+    """Photos count alike, also those of a smaller last batch."""
+    batches = get_loader([4, 4, 1])
+    batches[2]["ab"] += 0.4  # a photo whose loss is another one
+    loss, gray_loss = validate_epoch(Constant(0.25, -0.5), batches)
+    ab = torch.cat([batch["ab"] for batch in batches])
+    assert gray_loss == pytest.approx(ab.abs().mean().item(), rel=1e-5)
+    by_hand = ((ab[:, 0] - 0.25).abs().mean() + (ab[:, 1] + 0.5).abs().mean()) / 2
+    assert loss == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_validation_uses_no_dropout_and_leaves_no_trace():
+    model = UNet(4, 4, dropout=0.9).train()
+    before = copy.deepcopy(model.state_dict())
+    losses = {validate_epoch(model, get_loader([2, 2]))[0] for _ in range(2)}
+    assert len(losses) == 1
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_examples_show_gray_prediction_and_truth(tmp_path, photos, plain_config):
+    dataset = ColorizationDataset(photos[:3], plain_config)
+    L, ab = (torch.stack([dataset[i][key] for i in range(3)]) for key in ("L", "ab"))
+    save_some_examples(Constant(0.3, 0.0), L, ab, tmp_path / "deep" / "a.png")
+    picture = np.asarray(Image.open(tmp_path / "deep" / "a.png")).astype(int)
+    assert picture.shape == (3 * 20 + 4, 3 * 20 + 4, 3)
+    tiles = [[picture[y : y + 16, x : x + 16] for x in (4, 24, 44)] for y in (4, 24, 44)]
+    gray, predicted, true = tiles
+    for i in range(3):
+        assert np.ptp(gray[i], axis=-1).max() <= 1
+        assert (predicted[i][..., 0] >= predicted[i][..., 1]).all() and np.ptp(predicted[i], axis=-1).mean() > 20
+        assert np.abs(true[i] - dataset.photos[i].numpy().astype(int)).max() <= 1
+    frame = np.ones(64, dtype=bool)
+    frame[[*range(4, 20), *range(24, 40), *range(44, 60)]] = False
+    assert (picture[frame] == 255).all() and (picture[:, frame] == 255).all()
+
+
+# --- a run --------------------------------------------------------------------------------------------------
+
+
+def assert_same_runs(a: Path, b: Path) -> None:
+    """Two finished runs are equal bit for bit, but for the clock."""
+    first, second = load_checkpoint(a / "last.pt"), load_checkpoint(b / "last.pt")
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(first["history"])[LOSSES], pd.DataFrame(second["history"])[LOSSES], check_exact=True
+    )
+    for name, value in first["model"].items():
+        assert torch.equal(value, second["model"][name]), name
+    moments, others = first["optimizer"]["state"], second["optimizer"]["state"]
+    assert list(moments) == list(others) and len(moments) > 10
+    for key in moments:
+        assert all(torch.equal(moments[key][name], others[key][name]) for name in moments[key])
+    best, other = (safetensors.torch.load_file(run / BEST) for run in (a, b))
+    assert all(torch.equal(best[name], other[name]) for name in best)
+    pictures = sorted(path.name for path in (a / "samples").iterdir())
+    assert pictures == sorted(path.name for path in (b / "samples").iterdir())
+    assert all((a / "samples" / name).read_bytes() == (b / "samples" / name).read_bytes() for name in pictures)
+    for name in ("config.json", "split.json"):
+        assert (a / name).read_text() == (b / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def whole_run(photo_folder, tmp_path_factory):
+    """A run of four epochs without interruption, with dropout and augmentation: (folder, history)."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    config = Config(
+        width=4, depth=4, image_size=16, photo_size=24, min_crop=0.4, flip=True, rotate=5.0, contrast=0.2,
+        saturation=0.2, val_fraction=0.2, test_fraction=0.1, batch_size=4, learning_rate=2e-3, epochs=4,
+        num_workers=0, samples=2, seed=3,
+    )  # fmt: skip
+    return folder, fit(config, sorted(photo_folder.iterdir()), folder, device="cpu")
+
+
+def test_run_leaves_every_file(whole_run, config, photos):
+    run, _ = whole_run
+    files = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
+    assert files == sorted(
+        ["config.json", "environment.json", "split.json", "history.csv", "last.pt", BEST]
+        + [f"samples/epoch_{epoch:03d}.png" for epoch in range(4)]
+    )
+    assert Config.from_json((run / "config.json").read_text()) == config
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment == describe_environment() | {"trained_on": "cpu"}
+    split = json.loads((run / "split.json").read_text())
+    expected = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
+    assert split == {part: [path.name for path in paths] for part, paths in expected.items()}
+    assert [len(split[part]) for part in ("train", "val", "test")] == [7, 2, 1]
+    model, settings = load_model(run)
+    assert settings == config and model.depth == 4
+
+
+def test_history(whole_run):
+    run, history = whole_run
+    columns = ["epoch", "train_loss", "val_loss", "gray_loss", "learning_rate", "images_per_second", "seconds"]
+    assert list(history.columns) == columns
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert history["gray_loss"].nunique() == 1 and (history["learning_rate"] == 2e-3).all()
+    assert (history[["images_per_second", "seconds", "train_loss", "val_loss"]] > 0).all(axis=None)
+    pd.testing.assert_frame_equal(pd.read_csv(run / "history.csv"), history)
+
+
+def test_losses_in_the_history_are_those_of_the_saved_network(whole_run, config, photos):
+    run, history = whole_run
+    model = UNet(config.width, config.depth, config.dropout)
+    model.load_state_dict(load_checkpoint(run / "last.pt")["model"])
+    split = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
+    val_loss, gray_loss = validate_epoch(model, get_dataloader(ColorizationDataset(split["val"], config), 4))
+    assert val_loss == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)
+    assert gray_loss == pytest.approx(history["gray_loss"].iloc[-1], rel=1e-5)
+
+
+def test_files_name_no_folder_of_this_computer(whole_run, photo_folder):
+    run, _ = whole_run
+    for path in run.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        for place in (run.parent, photo_folder, Path.cwd(), Path.home()):
+            assert str(place).encode() + b"/" not in content, path.name
+
+
+def test_split_is_relative_to_the_photos_common_folder(tmp_path, photos, plain_config):
+    for i, path in enumerate(photos):
+        copied = tmp_path / "set" / ("a" if i % 2 else "b/c") / path.name
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(path.read_bytes())
+    fit(plain_config.replace(epochs=1), sorted((tmp_path / "set").rglob("*.png")), tmp_path / "run")
+    names = [name for part in json.loads((tmp_path / "run" / "split.json").read_text()).values() for name in part]
+    assert sorted(names) == sorted(f"{'a' if i % 2 else 'b/c'}/{path.name}" for i, path in enumerate(photos))
+
+
+def test_same_seed_same_curve(tmp_path, whole_run, config, photos):
+    run, _ = whole_run
+    torch.manual_seed(99), random.seed(9), np.random.seed(9)
+    again = fit(config, list(reversed(photos)), tmp_path / "again")
+    assert_same_runs(run, tmp_path / "again")
+    other = fit(config.replace(seed=4, epochs=1), photos, tmp_path / "other")
+    assert other["train_loss"][0] != again["train_loss"][0]
+
+
+def test_epochs_differ(whole_run):
+    _, history = whole_run
+    assert history["train_loss"].nunique() == 4 and history["val_loss"].nunique() == 4
+
+
+def test_each_epoch_has_its_own_crops_order_and_dropout(tmp_path, plain_config, photos, monkeypatch):
+    seen = []
+
+    def spy(model, loader, *rest):
+        order = torch.cat([batch["L"] for batch in loader]).mean(dim=(1, 2, 3)).tolist()  # each photo's brightness
+        seen.append((loader.dataset.epoch, tuple(order), torch.initial_seed()))
+        return 0.1, 1.0
+
+    monkeypatch.setattr(train, "train_epoch", spy)
+    fit(plain_config, photos, tmp_path / "run")
+    epochs, orders, seeds = zip(*seen, strict=True)
+    assert epochs == (0, 1, 2, 3)
+    assert len(set(orders)) == len(set(seeds)) == 4
+    assert all(sorted(order) == sorted(orders[0]) for order in orders), "every photo once an epoch"
+
+
+def test_continued_run_equals_an_uninterrupted_one(tmp_path, whole_run, config, photos, capsys):
+    first = fit(config.replace(epochs=2), photos, tmp_path / "run")
+    assert first["epoch"].tolist() == [1, 2]
+    torch.rand(1000), torch.manual_seed(1), random.seed(2), np.random.seed(3)
+    capsys.readouterr()
+    second = fit(config, photos, tmp_path / "run")
+    assert "continuing run after epoch 2 of 4" in capsys.readouterr().out
+    assert second["epoch"].tolist() == [1, 2, 3, 4]
+    assert_same_runs(whole_run[0], tmp_path / "run")
+
+
+def test_finished_run_is_not_trained_again(tmp_path, config, photos, monkeypatch):
+    history = fit(config.replace(epochs=1), photos, tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    monkeypatch.setattr(train, "train_epoch", lambda *_: pytest.fail("there is nothing left to train"))
+    pd.testing.assert_frame_equal(fit(config.replace(epochs=1), photos, tmp_path / "run"), history)
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+class Interrupting:
+    """A loader whose second batch never comes: the reader has pressed Ctrl-C."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __iter__(self):
+        yield next(iter(self.loader))
+        raise KeyboardInterrupt
+
+
+def test_interrupt_in_the_third_epoch_loses_nothing(tmp_path, whole_run, config, photos, monkeypatch):
+    def interrupted(model, loader, *rest, epochs=[]):  # noqa: B006 (counts the calls)
+        epochs.append(1)
+        return train_epoch(model, Interrupting(loader) if len(epochs) == 3 else loader, *rest)
+
+    monkeypatch.setattr(train, "train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="stopped in epoch 3; 2 epochs of run are safe: run this again"):
+        fit(config, photos, tmp_path / "run")
+    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 2
+    monkeypatch.undo()
+    monkeypatch.setenv("COLORLIB_OUTPUTS", str(tmp_path))
+    fit(config, photos, tmp_path / "run")
+    assert_same_runs(whole_run[0], tmp_path / "run")
+
+
+@pytest.mark.parametrize("function", ["validate_epoch", "save_some_examples", "save_model", "write_text"])
+def test_interrupt_at_any_other_moment_loses_nothing(tmp_path, whole_run, config, photos, monkeypatch, function):
+    original = getattr(train, function)
+
+    def interrupted(*arguments, **options):
+        if (tmp_path / "run" / "samples" / "epoch_000.png").exists() or function == "save_some_examples":
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(train, function, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, photos, tmp_path / "run")
+    monkeypatch.setattr(train, function, original)
+    fit(config, photos, tmp_path / "run")
+    assert_same_runs(whole_run[0], tmp_path / "run")
+
+
+def test_ctrl_c_at_the_command_line(tmp_path, photo_folder, photos, config):
+    """A real SIGINT to a real process; then the run goes on in this one."""
+    endless = config.replace(epochs=10_000)
+    options = []
+    for field in dataclasses.fields(endless):
+        value, name = getattr(endless, field.name), field.name.replace("_", "-")
+        options += [f"--{'' if value else 'no-'}{name}"] if field.type is bool else [f"--{name}", str(value)]
+    environment = os.environ | {
+        "COLORLIB_OUTPUTS": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(Path(train.__file__).parent.parent),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "colorlib.train", "--data", str(photo_folder), "--run", "long", "--device", "cpu"]
+    command += options
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "long" / "samples" / "epoch_001.png").exists():
+            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "stopped" in error.decode() and "Traceback" not in error.decode()
+    done = len(load_checkpoint(tmp_path / "long" / "last.pt")["history"])
+    assert done >= 1
+    goal = endless.replace(epochs=done + 1)
+    fit(goal, photos, tmp_path / "long")
+    fit(goal, photos, tmp_path / "whole")
+    assert_same_runs(tmp_path / "whole", tmp_path / "long")
+
+
+CHANGES = {
+    "width": 5, "depth": 5, "dropout": 0.1, "image_size": 17, "photo_size": 30, "min_crop": 0.5, "flip": False,
+    "rotate": 1.0, "contrast": 0.1, "saturation": 0.1, "crops_per_photo": 2, "batch_size": 3, "learning_rate": 1e-3,
+    "precision": "bfloat16",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_other_settings_are_refused_and_named(whole_run, config, photos, name):
+    run, _ = whole_run
+    before = (run / "config.json").read_text()
+    old, new = getattr(config, name), CHANGES[name]
+    with pytest.raises(ValueError, match=rf"begun otherwise \({name} was {old}, is {new}\).*another name"):
+        fit(config.replace(**{name: new}), photos, run)
+    assert (run / "config.json").read_text() == before
+
+
+def test_all_other_settings_are_named_at_once(whole_run, config, photos):
+    with pytest.raises(ValueError, match=r"width was 4, is 8; flip was True, is False; seed was 3, is 5"):
+        fit(config.replace(width=8, flip=False, seed=5), photos, whole_run[0])
+
+
+def test_settings_that_may_change():
+    """Those that decide nothing about the weights; all others are refused."""
+    fields = {field.name for field in dataclasses.fields(Config)}
+    may_change = {"epochs", "num_workers", "keep_every", "samples"}
+    assert may_change == checkpoint.MAY_CHANGE
+    assert fields - may_change == {*CHANGES, "val_fraction", "test_fraction", "seed"}
+
+
+def test_other_photos_are_refused(whole_run, config, photos):
+    before = (whole_run[0] / "split.json").read_text()
+    with pytest.raises(ValueError, match="begun with other photos"):
+        fit(config, photos[:-1], whole_run[0])
+    assert (whole_run[0] / "split.json").read_text() == before
+
+
+def test_photos_may_move(tmp_path, whole_run, config, photos):
+    """Another computer mounts the same folder elsewhere: the run goes on."""
+    fit(config.replace(epochs=2), photos, tmp_path / "run")
+    for path in photos:
+        (tmp_path / "moved").mkdir(exist_ok=True)
+        (tmp_path / "moved" / path.name).write_bytes(path.read_bytes())
+    fit(config, sorted((tmp_path / "moved").iterdir()), tmp_path / "run")
+    assert_same_runs(whole_run[0], tmp_path / "run")
+
+
+def test_damaged_state_says_so(tmp_path, config, photos):
+    fit(config.replace(epochs=1), photos, tmp_path / "run")
+    (tmp_path / "run" / "last.pt").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"last\.pt is damaged"):
+        fit(config, photos, tmp_path / "run")
+
+
+def test_state_of_something_else_says_so(tmp_path, config, photos):
+    fit(config.replace(epochs=1), photos, tmp_path / "run")
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "run" / "last.pt")
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        fit(config, photos, tmp_path / "run")
+
+
+def test_weights_that_break_in_the_last_step_are_not_saved(tmp_path, config, photos, monkeypatch):
+    """The training loss is still a number, the validation loss is none: the run must stay as it was."""
+    fit(config.replace(epochs=1), photos, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
+
+    def broken(model, *rest):
+        result = train_epoch(model, *rest)
+        nn.init.constant_(model.final.bias, float("nan"))
+        return result
+
+    monkeypatch.setattr(train, "train_epoch", broken)
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        fit(config.replace(epochs=2), photos, tmp_path / "run")
+    changed = {path.name for path in (tmp_path / "run").glob("*.*") if path.read_bytes() != before.get(path.name)}
+    assert changed <= {"config.json", "environment.json"}
+
+
+def scripted(monkeypatch, losses: list[float]) -> None:
+    """Lets validation find these losses, one after the other."""
+    left = iter(losses)
+    monkeypatch.setattr(train, "validate_epoch", lambda *_: (next(left), 1.0))
+
+
+def test_best_is_the_epoch_with_the_lowest_validation_loss(tmp_path, config, photos, monkeypatch):
+    scripted(monkeypatch, [0.5, 0.3, 0.3, 0.4, 0.35, 0.2, 0.6])
+    run = tmp_path / "run"
+    fit(config.replace(epochs=4, keep_every=1), photos, run)
+
+    def kept(epoch: int) -> bool:
+        best, other = (
+            safetensors.torch.load_file(p) for p in (run / BEST, run / f"weights/epoch_{epoch:03d}.safetensors")
+        )
+        return all(torch.equal(best[name], other[name]) for name in best)
+
+    assert [kept(epoch) for epoch in range(4)] == [False, True, False, False], "the second, the first of two equals"
+    fit(config.replace(epochs=5, keep_every=1), photos, run)
+    assert kept(1), "a continued run remembers its best"
+    fit(config.replace(epochs=7, keep_every=1), photos, run)
+    assert kept(5) and not kept(6)
+    with safetensors.safe_open(run / BEST, framework="pt") as file:
+        assert json.loads(file.metadata()["notes"]) == {"epoch": 6, "val_loss": 0.2}
+
+
+def test_keep_every(tmp_path, config, photos):
+    fit(config.replace(keep_every=2), photos, tmp_path / "run")
+    assert sorted(os.listdir(tmp_path / "run" / "weights")) == ["epoch_001.safetensors", "epoch_003.safetensors"]
+    last = load_checkpoint(tmp_path / "run" / "last.pt")["model"]
+    model, _ = load_model(tmp_path / "run" / "weights" / "epoch_003.safetensors")
+    assert all(torch.equal(value, last[name]) for name, value in model.state_dict().items())
+
+
+def test_on_epoch_gets_the_history_and_a_picture(tmp_path, config, photos):
+    seen = []
+
+    def on_epoch(history, picture):
+        with Image.open(picture) as image:
+            seen.append((history["epoch"].tolist(), picture.relative_to(tmp_path).as_posix(), image.size))
+        assert (tmp_path / "run" / "last.pt").exists(), "the epoch is safe before anyone looks"
+
+    fit(config.replace(epochs=2), photos, tmp_path / "run", on_epoch=on_epoch)
+    size = (2 * 20 + 4, 3 * 20 + 4)  # two photos beside, three rows
+    assert seen == [([1], "run/samples/epoch_000.png", size), ([1, 2], "run/samples/epoch_001.png", size)]
+
+
+def test_more_samples_than_validation_photos(tmp_path, config, photos):
+    """Photos that are trained on fill the row, whole and behind those of validation."""
+    fit(config.replace(epochs=1, samples=50), photos, tmp_path / "run")
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    shown = split["val"] + split["train"]
+    with Image.open(tmp_path / "run" / "samples" / "epoch_000.png") as image:
+        assert image.size == (len(shown) * 20 + 4, 3 * 20 + 4)
+        bottom = np.asarray(image)[2 * 20 + 4 : 3 * 20]
+    for column, name in enumerate(shown):
+        photo = resize_photo(read_photo(photos[0].parent / name), 16).astype(int)
+        assert np.abs(bottom[:, column * 20 + 4 : column * 20 + 20] - photo).max() <= 1
+
+
+def test_test_photos_are_never_read(tmp_path, config, photos, monkeypatch):
+    """Neither trained on nor used to choose the best epoch."""
+    read = []
+
+    class Spy(ColorizationDataset):
+        def __init__(self, paths, config, augment=False):
+            read.append(([path.name for path in paths], augment))
+            super().__init__(paths, config, augment)
+
+    monkeypatch.setattr(train, "ColorizationDataset", Spy)
+    fit(config.replace(epochs=1), photos, tmp_path / "run")
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert read == [(split["train"], True), (split["val"], False)]
+
+
+def test_plain_name_lies_in_the_outputs_folder(outputs, config, photos, tmp_path):
+    assert run_folder("mine") == outputs / "mine"
+    assert run_folder(tmp_path / "there") == tmp_path / "there"
+    assert run_folder("here/mine") == Path("here/mine")
+    fit(config.replace(epochs=1), photos, "mine")
+    assert (outputs / "mine" / BEST).is_file()
+
+
+# --- the command line ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """What `main` passes to `fit`, which does nothing here."""
+    calls = []
+    monkeypatch.setattr(
+        train, "fit", lambda config, paths, run, device=None: calls.append((config, paths, run, device))
+    )
+    return calls
+
+
+OTHER = {
+    "width": 8, "depth": 5, "dropout": 0.1, "image_size": 32, "photo_size": 48, "val_fraction": 0.2,
+    "test_fraction": 0.3, "min_crop": 0.5, "flip": False, "rotate": 3.5, "contrast": 0.15, "saturation": 0.25,
+    "crops_per_photo": 3, "batch_size": 5, "learning_rate": 0.01, "epochs": 7, "precision": "bfloat16",
+    "num_workers": 3, "keep_every": 2, "samples": 6, "seed": 11,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Config), ids=lambda field: field.name)
+def test_every_setting_is_an_option(fitted, field):
+    value, option = OTHER[field.name], "--" + field.name.replace("_", "-")
+    arguments = [option.replace("--", "--no-")] if value is False else [option, str(value)]
+    assert main(["--preset", "tiny", *arguments]) == 0
+    assert fitted[0][0] == TINY.replace(**{field.name: value}) != TINY
+
+
+def test_switch_on(fitted):
+    assert main(["--preset", "seed", "--flip"]) == 0 and main(["--preset", "release", "--no-flip"]) == 0
+    assert [call[0].flip for call in fitted] == [True, False]
+
+
+def test_presets_and_names(fitted, outputs, photo_folder, photos):
+    for preset in PRESETS:
+        assert main(["--preset", preset, "--data", str(photo_folder)]) == 0
+        assert fitted[-1] == (PRESETS[preset], list(photos), outputs / preset, None)
+    assert main(["--run", "mine", "--device", "cpu"]) == 0
+    config, paths, run, device = fitted[-1]
+    assert (config, len(paths), run, device) == (TINY, 8, outputs / "mine", "cpu")
+
+
+def test_wrong_option(capsys):
+    for arguments in (["--preset", "huge"], ["--width", "wide"], ["--colour", "1"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+    assert "'huge'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--data", "nowhere"], "no folder nowhere"), (["--width", "0"], "width"), (["--precision", "int4"], "precision")],
+)
+def test_wrong_use_is_explained_without_a_traceback(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("device", ["quantum", "cuda:99"])
+def test_device_that_is_not_there_is_explained_without_a_traceback(capsys, outputs, photo_folder, device):
+    assert main(["--data", str(photo_folder), "--width", "4", "--depth", "4", "--device", device]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not outputs.exists() or os.listdir(outputs) == []
+
+
+def test_name_of_a_run_must_be_one(config, photos):
+    for name in ("", ".", ".."):
+        with pytest.raises(ValueError, match="name"):
+            fit(config, photos, name)
+
+
+def test_too_few_photos(capsys, tmp_path, photos):
+    (tmp_path / "one.png").write_bytes(photos[0].read_bytes())
+    assert main(["--data", str(tmp_path)]) == 2
+    assert "too few" in capsys.readouterr().err
+
+
+def test_no_number_and_interrupt_at_the_command_line(capsys, monkeypatch):
+    cases = [
+        (FloatingPointError("the loss is no longer a number"), 2, "error: the loss is no longer a number"),
+        (KeyboardInterrupt("stopped in epoch 3"), 130, "stopped in epoch 3"),
+        (KeyboardInterrupt(), 130, "stopped"),  # outside of an epoch, while photos are read
+    ]
+    for error, code, message in cases:
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(train, "fit", fail)
+        assert main([]) == code
+        assert capsys.readouterr().err.strip().startswith(message)
+
+
+def test_command_line_trains(tmp_path, capsys, outputs, photo_folder):
+    sizes = {"--width": 4, "--depth": 4, "--image-size": 16, "--photo-size": 16, "--epochs": 1, "--crops-per-photo": 1}
+    options = [str(word) for pair in sizes.items() for word in pair]
+    assert main(["--data", str(photo_folder), "--run", "mine", "--device", "cpu", *options]) == 0
+    printed = capsys.readouterr()
+    assert "epoch   1/1" in printed.out and f"done: {outputs / 'mine'}" in printed.out
+    assert printed.err == "", "a saved notebook shows stderr as an error"
+    assert load_model(outputs / "mine")[1].width == 4
