@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LISTS := pyproject.toml constraints.txt
 
-.PHONY: run test lab save report sync format clean
+.PHONY: run test lab save report release sync format clean
 
 run: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py run
@@ -24,6 +24,12 @@ save: $(VENV)/.notebooks
 
 report: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py export
+
+# the numbers and pictures of a run that the report reads: make release RUN=name DATA=folder
+release: $(VENV)/.notebooks
+	mkdir -p outputs/release
+	cd outputs/$(RUN) && cp config.json environment.json split.json history.csv ../release
+	$(BIN)/python -m colorlib.score --run $(RUN) --data $(DATA) --out outputs/release --show-samples
 
 sync: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py sync

@@ -132,7 +132,7 @@ def evaluate_model(
     if method == "gray":
         raise ValueError('method "gray" is the baseline, which is always scored; give the model another name')
     rows, skipped = [], []
-    for path in tqdm(photos, "evaluating", unit="photo", file=sys.stdout, disable=not progress):
+    for path in tqdm(photos, "evaluating", unit="photo", file=sys.stdout, leave=False, disable=not progress):
         name = Path(path).name
         try:
             true = resize_photo(read_photo(path), size)

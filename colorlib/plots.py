@@ -93,7 +93,7 @@ def save_comparison(path: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
     save_figure(plot_comparison(*args, **kwargs), path)
 
 
-def save_figure(fig: Figure, path: str | os.PathLike, dpi: int = 160) -> None:
+def save_figure(fig: Figure, path: str | os.PathLike, dpi: int = 120) -> None:
     """Write a figure, whole or not at all; the path's suffix (png, pdf, svg) says how; dpi: px an inch."""
     with replacing(path) as temporary:
         fig.savefig(temporary, dpi=dpi)

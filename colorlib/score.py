@@ -35,8 +35,9 @@ def score_run(
     folder for the results, by default the run's in outputs/ (a run among Kaggle's inputs cannot be written to).
     shown: the photos that get a picture, by default the first ten; others than the scored ones where those may
     not be published. Writes metrics.csv, metrics_summary.txt, comparisons/comparison_000.png … (in place of those
-    that lie there), figures/examples.png (gray, predicted, true) and figures/metrics_distribution.png. Returns the
-    table of `evaluate_model`, raises like it, and `FileNotFoundError` without such a run. See tests/test_score.py.
+    that lie there), figures/examples.png (gray, predicted, true; half size) and figures/metrics_distribution.png.
+    Returns the table of `evaluate_model`, raises like it, and `FileNotFoundError` without such a run. See
+    tests/test_score.py.
     """
     run = find_run(str(run))
     out = outputs_dir() / run.name if out is None else Path(out)
@@ -59,7 +60,7 @@ def score_run(
     evaluate_model(colorizer.predict_ab, shown, progress=False, on_photo=compare)
     rows = [[pictures[row] for pictures in columns] for row in ("gray", "predicted", "true")]
     with replacing(out / "figures" / "examples.png") as temporary:
-        Image.fromarray(sample_grid(rows)).save(temporary)
+        Image.fromarray(sample_grid(rows)).reduce(2).save(temporary)
     return metrics
 
 

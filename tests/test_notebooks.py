@@ -1,5 +1,7 @@
 """The notebooks: saved outputs that are honest, and a run of all of them from fresh kernels in three layouts."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -56,7 +58,7 @@ def test_form(saved):
     tags = [tag for cell in code_cells(book) for tag in cell.metadata.get("tags", [])]
     assert tags.count("bootstrap") == 1 and tags.count("parameters") == 1
     assert "bootstrap" in code_cells(book)[0].metadata.tags
-    lengths = [len(cell.source.splitlines()) for cell in code_cells(book)[1:]]
+    lengths = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in code_cells(book)[1:]]
     if path.parent.name == "notebooks":
         assert statistics.median(lengths) <= 8 and max(lengths) <= 15
         assert "## Exercises" in "\n".join(cell.source for cell in book.cells)
@@ -93,18 +95,36 @@ def test_a_set_address_reaches_badges_and_first_cell(tmp_path, monkeypatch):
 
 def test_clean_keeps_what_a_reader_sees():
     text = "\repoch:  10%|█         | 1/10\repoch: 100%|████| 10/10\r        \repoch 1 done\nnext\r\n"
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    dot = base64.b64encode(file.getvalue()).decode()
     outputs = [
         nbformat.v4.new_output("stream", name="stdout", text=text),
         nbformat.v4.new_output("stream", name="stdout", text="more\n"),
         nbformat.v4.new_output("display_data", data={tool.WIDGET: {}, "text/plain": "VBox()"}),
-        nbformat.v4.new_output("display_data", data={"image/png": "iVBO"}),
+        nbformat.v4.new_output("display_data", data={"image/png": dot}),
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
     book.metadata["widgets"] = {"state": {}}
     tool.clean(book)
     assert [output.output_type for output in book.cells[0].outputs] == ["stream", "display_data"]
     assert book.cells[0].outputs[0].text == "epoch 1 done\nnext\nmore\n"
+    assert book.cells[0].outputs[1].data == {"image/png": dot}, "a small figure stays as it is"
     assert "widgets" not in book.metadata
+
+
+def test_clean_makes_jpegs_of_large_photos():
+    file = io.BytesIO()
+    with Image.open(sample_photos()[0]) as photo:
+        photo.save(file, "PNG")
+    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "figure"}
+    output = nbformat.v4.new_output("display_data", data=data, metadata={"image/png": {"width": 600}})
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
+    tool.clean(book)
+    (output,) = book.cells[0].outputs
+    assert set(output.data) == {"image/jpeg", "text/plain"} and output.metadata == {"image/jpeg": {"width": 600}}
+    assert Image.open(io.BytesIO(base64.b64decode(output.data["image/jpeg"]))).size == photo.size
+    nbformat.validate(book)
 
 
 # --- fresh kernels in three layouts -------------------------------------------------------------------------------
@@ -229,3 +249,18 @@ def test_without_colorlib_the_first_cell_says_what_to_do(tmp_path, hidden_instal
     result = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 1
     assert "colorlib is not here. Kaggle: Add Input" in result.stderr
+
+
+def test_a_failing_notebook_is_named_with_its_error(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "notebooks" / "03_training.ipynb"
+    path.parent.mkdir()
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('raise ValueError("begun otherwise")')]), path
+    )
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool, "NOTEBOOKS", [path])
+    for name in ("COLORLIB_PRESET", "COLORLIB_RUN"):
+        monkeypatch.setenv(name, "tiny")
+    assert tool.run() == 1
+    assert "ValueError: begun otherwise" in capsys.readouterr().out
+    assert (tmp_path / "outputs" / "notebooks" / "03_training.ipynb").is_file(), "its last cell says why"

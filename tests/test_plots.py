@@ -150,7 +150,7 @@ def test_save_comparison_leaves_one_whole_file(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["comparison_000.png"]
     with Image.open(path) as image:
         image.load()
-        assert image.format == "PNG" and image.width == 7 * 160 and 250 < image.height < 600
+        assert image.format == "PNG" and image.width == 7 * 120 and 190 < image.height < 450
     assert 10_000 < path.stat().st_size < 1_000_000
 
 

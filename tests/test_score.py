@@ -50,7 +50,7 @@ def test_a_run_gets_its_files(run, photos, capsys):
         "metrics.csv",
         "metrics_summary.txt",
     ]
-    widths = {"comparisons": 1120, "examples": 2 * (256 + 4) + 4, "metrics_distribution": 1120}
+    widths = {"comparisons": 840, "examples": 128 + 2 + 128 + 4, "metrics_distribution": 840}
     for picture in run.rglob("*.png"):
         with Image.open(picture) as image:
             image.load()

@@ -19,6 +19,7 @@ from pathlib import Path
 import latex2mathml.converter
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from PIL import Image
 from pygments.formatters import HtmlFormatter
@@ -180,7 +181,12 @@ def run() -> int:
     total = 0.0
     for number, notebook in enumerate(NOTEBOOKS, 1):
         print(f"[{number}/{len(NOTEBOOKS)}] {notebook.stem} … ", end="", flush=True)
-        seconds = execute(notebook, out / notebook.name)
+        try:
+            seconds = execute(notebook, out / notebook.name)
+        except CellExecutionError as error:
+            print(f"failed\n\n{error.ename}: {error.evalue}\n")
+            print(f"The cell is in outputs/notebooks/{notebook.name}. Another run: COLORLIB_RUN=name make run")
+            return 1
         total += seconds
         print(f"{seconds:.0f} s")
     export(out / "report.ipynb", out / "report.html")
