@@ -18,11 +18,12 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
-# for authors: execute the notebooks in place, export the report, renew badges and first cells
+# for authors: execute the notebooks in place, execute and export the report, renew badges and first cells
 save: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py save
 
 report: $(VENV)/.notebooks
+	$(BIN)/python tools/notebooks.py save report
 	$(BIN)/python tools/notebooks.py export
 
 # the numbers and pictures of a run that the report reads: make release RUN=name DATA=folder

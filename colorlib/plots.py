@@ -25,6 +25,9 @@ from colorlib.color import lab_to_rgb, out_of_gamut, rgb_to_lab
 from colorlib.files import replacing
 from colorlib.photo import to_tensor
 
+# the first figure switches a notebook's display on; here, because inside an rc_context it would be off again afterwards
+plt.draw_if_interactive()
+
 WIDTH = 7.0  # inches
 BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#555555"
 LINES = ((BLUE, "-"), (ORANGE, "-."), (GREEN, ":"))  # of the models; gray is dashed

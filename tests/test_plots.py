@@ -1,12 +1,15 @@
 """The figures: the right data, labelled axes, whole files, nothing left behind in pyplot."""
 
+import os
 import warnings
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nbclient import NotebookClient
 from PIL import Image
 from skimage import data
 
@@ -251,3 +254,18 @@ def test_sample_grid_holds_the_pictures_themselves():
         for x, picture in enumerate(row):
             assert np.array_equal(grid[y * 35 + 3 : y * 35 + 35, x * 35 + 3 : x * 35 + 35], picture)
     assert (grid[35:38] == 255).all() and (grid[:, :3] == 255).all() and (grid[:, 35:38] == 255).all()
+
+
+def test_a_notebooks_own_figures_still_show_after_ours():
+    """In a kernel, pyplot's first figure switches the display on; ours must not switch it off again."""
+    cells = [
+        "from colorlib.plots import show_images\nimport numpy as np\nshow_images([np.zeros((8, 8))])",
+        "import matplotlib.pyplot as plt\nfig, ax = plt.subplots()\nax.set(title='mine');",
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    NotebookClient(book, kernel_name="python3", extra_arguments=["--log-level=ERROR"]).execute(env=environment)
+    assert [["image/png" in output.get("data", {}) for output in cell.outputs] for cell in book.cells] == [
+        [True],
+        [True],
+    ]

@@ -4,12 +4,14 @@ import re
 import subprocess
 import tomllib
 
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from colorlib.data import SAMPLES
+from colorlib.evaluation import count_wins, summarize
 from tools import notebooks as tool
 
 ROOT = tool.ROOT
@@ -80,6 +82,30 @@ def test_readme_names_every_notebook_module_and_command():
         assert command in text
     for target in re.findall(r"\]\((?!http|#)([^)#]+)", text) + re.findall(r'src="(?!http)([^"]+)"', text):
         assert (ROOT / target).exists(), f"README.md leads to {target}, which is not there"
+
+
+def result_rows():
+    """The rows of the README's table of results, made from the release's scores."""
+    metrics = pd.read_csv(ROOT / "outputs" / "release" / "metrics.csv")
+    scores = summarize(metrics).set_index(["subset", "method", "metric"])["mean"]["in_color"]
+    wins, photos = count_wins(metrics[metrics["in_color"]])
+    for method, name, won in (
+        ("gray", "gray: no colour at all", "–"),
+        ("model", "this release", f"{wins} of {photos}"),
+    ):
+        psnr, ssim, rmse, snr, pooled, color = scores[method][
+            ["psnr", "ssim", "rmse", "snr", "pooled_psnr", "colorfulness"]
+        ]
+        yield f"| {name} | {psnr:.2f} | {ssim:.3f} | {rmse:.2f} | {snr:.2f} | {pooled:.2f} | {color:.1f} | {won} |"
+
+
+def test_readme_and_report_tell_the_scores_of_the_release():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for row in result_rows():
+        assert row in readme, f"README.md's results should hold {row}"
+    score = re.search(r"this release \| ([\d.]+)", readme).group(1)
+    for name in ("report.ipynb", "report.html"):
+        assert f"{score} dB" in (ROOT / "report" / name).read_text(encoding="utf-8"), f"{name}: run `make report`"
 
 
 def test_exported_report_needs_no_network():
