@@ -45,6 +45,7 @@ clean:
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "colorlib needs Python 3.11 or newer; name one: make PYTHON=python3.12"'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
 
 $(VENV)/.notebooks: $(VENV)/bin/python $(LISTS)
 	@echo "installing PyTorch, JupyterLab and the rest: once, a few minutes and about 5 GB"
