@@ -89,7 +89,7 @@ def download_coco(
     if not archive.exists():
         _fetch(f"{base_url.rstrip('/')}/{archive.name}", part, size)
         part.replace(archive)
-    try:
+    try:  # zipfile raises NotImplementedError for a kind of compression that it does not know
         _unzip(archive, target, photos)
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         archive.unlink()

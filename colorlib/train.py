@@ -124,8 +124,8 @@ def fit(
     device: "cuda", "cpu", …; None takes the best there is. Returns the history, a row an epoch: epoch, train_loss,
     val_loss, gray_loss (guessing ab = 0 on the same photos), learning_rate, images_per_second, seconds.
     Raises `ValueError` when the run was begun with other settings or photos, and `KeyboardInterrupt` again after
-    Ctrl-C or the stop button: finished epochs are safe. The same seed gives the same curve, stopped in between or not.
-    Checked by tests/test_train.py.
+    Ctrl-C or the stop button: finished epochs are safe. On a CPU the same seed gives the same curve to the bit, stopped
+    in between or not. Checked by tests/test_train.py.
     """
     run = run_folder(run)
     device = pick_device(device)
@@ -157,7 +157,7 @@ def fit(
     val_loader = get_dataloader(val_photos, config.batch_size)
     examples = [val_photos[i] for i in range(min(config.samples, len(val_photos)))]
     if missing := config.samples - len(examples):  # few photos to validate on: some that are trained on follow
-        examples += ColorizationDataset(split["train"][:missing], config)
+        examples += ColorizationDataset(train_photos.paths[:missing], config)
     L, ab = (torch.stack([example[key] for example in examples]) for key in ("L", "ab"))
     environment = describe_environment() | {"trained_on": str(device)}
     write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
@@ -187,7 +187,7 @@ def fit(
             }
         )  # fmt: skip
         table = pd.DataFrame(history)
-        picture = run / "samples" / f"epoch_{epoch:03d}.png"
+        picture = run / "samples" / f"epoch_{epoch:03d}.png"  # counted from 000, the history from 1
         save_some_examples(model, L, ab, picture)
         if best:
             save_model(run / BEST, model, config, epoch=epoch + 1, val_loss=val_loss)

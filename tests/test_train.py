@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -509,6 +510,20 @@ def test_more_samples_than_validation_photos(tmp_path, config, photos):
     for column, name in enumerate(shown):
         photo = resize_photo(read_photo(photos[0].parent / name), 16).astype(int)
         assert np.abs(bottom[:, column * 20 + 4 : column * 20 + 20] - photo).max() <= 1
+
+
+def test_broken_photos_do_not_take_the_samples_place(tmp_path, config, photo_folder):
+    """The first training photos are unreadable: the next ones fill the picture, and each is named once."""
+    folder = tmp_path / "photos"
+    shutil.copytree(photo_folder, folder)
+    config = config.replace(epochs=1, samples=4)
+    split = split_paths(folder.iterdir(), config.val_fraction, config.test_fraction, config.seed)
+    for path in split["train"][:3]:
+        path.write_bytes(b"")
+    fit(config, sorted(folder.iterdir()), tmp_path / "run")
+    shown = min(4, len(split["val"]) + len(split["train"]) - 3)
+    with Image.open(tmp_path / "run" / "samples" / "epoch_000.png") as image:
+        assert image.width == shown * 20 + 4
 
 
 def test_test_photos_are_never_read(tmp_path, config, photos, monkeypatch):
