@@ -16,8 +16,15 @@ from colorlib.environment import kaggle_input, outputs_dir, repository_dir
 from colorlib.files import replacing, write_text
 from colorlib.model import UNet
 
-BEST = "best.safetensors"
-MAY_CHANGE = {"epochs", "num_workers", "keep_every", "samples"}  # without making a continued run another run
+BEST, LAST = "best.safetensors", "last.pt"
+MAY_CHANGE = {
+    "epochs",
+    "compile",
+    "num_workers",
+    "checkpoint_every",
+    "keep_every",
+    "samples",
+}  # without making a continued run another run
 
 
 class CheckpointError(ValueError):
@@ -93,8 +100,17 @@ def describe_run(run: Path, config: Config, split: Mapping[str, Sequence[Path]])
     write_text(run / "split.json", json.dumps(_relative(split), indent=1) + "\n")
 
 
-def check_same_run(run: Path, config: Config, split: Mapping[str, Sequence[Path]]) -> None:
-    """Raise `ValueError` when a run was begun with other photos, or other settings than may change on the way."""
+def load_state(run: Path, config: Config, split: Mapping[str, Sequence[Path]]) -> dict[str, Any] | None:
+    """What a run needs to go on, from its last.pt; None for a new run.
+
+    Raises `ValueError` when the run was begun with other photos, or other settings than may change on the way, and
+    `CheckpointError` when last.pt is something else.
+    """
+    if not (run / LAST).exists():
+        return None
+    state = load_checkpoint(run / LAST)
+    if not {"model", "optimizer", "schedule", "scaler", "random", "epoch", "step", "history"} <= set(state):
+        raise CheckpointError(f"{LAST} of run {run.name} is not the state of a run: delete it to start anew")
     before = dataclasses.asdict(Config.from_json((run / "config.json").read_text(encoding="utf-8")))
     now = dataclasses.asdict(config)
     changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
@@ -103,6 +119,7 @@ def check_same_run(run: Path, config: Config, split: Mapping[str, Sequence[Path]
         raise ValueError(f"run {run.name} was begun otherwise ({'; '.join(changed)}): give the new run another name")
     if json.loads((run / "split.json").read_text(encoding="utf-8")) != _relative(split):
         raise ValueError(f"run {run.name} was begun with other photos: give the new run another name")
+    return state
 
 
 def _relative(split: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:

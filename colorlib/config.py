@@ -5,7 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,14 @@ class Config:
     saturation: float = 0.0  # largest relative change of ab
     crops_per_photo: int = 1  # how often an epoch uses each photo
     # the training
-    batch_size: int = 16
+    batch_size: int = 16  # photos of one step, of all processes together
     learning_rate: float = 2e-4  # of Adam
+    schedule: str = "constant"  # of the learning rate; "cosine" ends at 0
     epochs: int = 50
-    precision: str = "float32"  # or "bfloat16": mixed precision (autocast)
-    num_workers: int = 2  # processes that prepare batches; 0: the training process itself
+    precision: str = "auto"  # of the network's arithmetic: what the device is fast at, or one of PRECISIONS
+    compile: bool = False  # let torch.compile fuse the network's operations
+    num_workers: int = 2  # processes that read the photo files, the first time; 0: the training process itself
+    checkpoint_every: int = 0  # write last.pt every n-th step too; 0: after each epoch only
     keep_every: int = 0  # keep the weights of every n-th epoch; 0: only best and last
     samples: int = 8  # validation photos in the picture that each epoch saves
     seed: int = 0
@@ -65,9 +69,12 @@ class Config:
             "rotate must be between 0 and 45 degrees": 0 <= self.rotate <= 45,
             "contrast and saturation must be in [0, 1)": 0 <= self.contrast < 1 and 0 <= self.saturation < 1,
             "learning_rate must be above 0": self.learning_rate > 0,
-            "num_workers, keep_every and seed must not be negative": min(self.num_workers, self.keep_every, self.seed)
+            "num_workers, checkpoint_every, keep_every and seed must not be negative": min(
+                self.num_workers, self.checkpoint_every, self.keep_every, self.seed
+            )
             >= 0,
             f"precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
+            f"schedule must be one of {', '.join(SCHEDULES)}": self.schedule in SCHEDULES,
         }
         for rule, holds in checks.items():
             if not holds:
@@ -105,13 +112,13 @@ SEED = Config()
 TINY = Config(
     width=16, depth=6, dropout=0.2, image_size=64, photo_size=96, min_crop=0.3, flip=True,
     crops_per_photo=32, val_fraction=0.15, test_fraction=0.25, batch_size=8, learning_rate=1e-3,
-    epochs=30, num_workers=0, samples=4, seed=1,
+    epochs=30, samples=4, seed=1,
 )  # fmt: skip
 """Minutes on a laptop, on the few sample photos: to see every step work, not to get good colours."""
 
 RELEASE = Config(
     width=24, dropout=0.2, image_size=128, photo_size=160, min_crop=0.4, flip=True, val_fraction=0.02,
-    test_fraction=0.02, batch_size=32, learning_rate=4e-4, epochs=12, num_workers=0,
+    test_fraction=0.02, batch_size=32, learning_rate=4e-4, epochs=12,
 )  # fmt: skip
 """A narrower network at 128 px with random crops: what one or two hours of a CPU core can train."""
 

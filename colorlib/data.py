@@ -1,12 +1,10 @@
-"""Photos: find them, split them, keep them in memory, serve them as batches of L and ab."""
+"""Photos: find them, split them, serve them as batches of L and ab on the device."""
 
 import math
 import os
 import random
 import re
-import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib
@@ -15,15 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
+from colorlib.cache import PhotoCache
 from colorlib.color import encode_lab, rgb_to_lab
 from colorlib.config import Config
 from colorlib.download import find_coco
-from colorlib.photo import PHOTO_SUFFIXES, PhotoError, read_photo, resize_photo
+from colorlib.environment import free_memory
+from colorlib.photo import PHOTO_SUFFIXES
 
 COCO_NAME = re.compile(r"\d{12}\.jpg")  # 000000000139.jpg
 COCO_TEST_PHOTOS = 100
+LEVELS = 32767  # of a 16-bit number on either side of 0
 
 SAMPLES = {
     "color": ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "grace_hopper.jpg", "hubble_deep_field.jpg",
@@ -107,99 +107,125 @@ def split_paths(
 
 
 class ColorizationDataset(Dataset):
-    """Photos as pairs of L and ab, scaled for the network.
+    """Photos as pairs of L and ab, scaled for the network, on the device that it computes on.
 
-    paths: image files, read once and kept as uint8. config: `image_size` is the side of the result, `photo_size` that
-    of the photos which random crops are taken from. augment: apply the config's augmentation, `crops_per_photo`
-    times an epoch; else each photo comes once, whole. Item i is {"L": (1, S, S) in [−1, 1], "ab": (2, S, S) in (−1,
-    1)}, float32, and depends only on the seed, the epoch (`set_epoch`) and i. Files that cannot be read are left
-    out, printed, and listed in `skipped` with the reason; `paths` names the rest. Raises `ValueError` when none can
-    be read.
+    paths: image files. config: `image_size` is the side of the result, `photo_size` that of the photos which random
+    crops are taken from. augment: apply the config's augmentation, `crops_per_photo` times an epoch; else each photo
+    comes once, whole. device: where L and ab come out. cache: folder of photo caches; None keeps the photos in memory.
+    Item i is {"L": (1, S, S) in [−1, 1], "ab": (2, S, S) in (−1, 1)}, float32, and depends only on the seed, the epoch
+    (`set_epoch`) and i; several numbers at once, an int64 tensor (B,), give a batch. `paths` names the photos,
+    `skipped` the files that cannot be read, with the reason. Raises like `PhotoCache`. Where memory allows, Lab is
+    computed once and kept on the device as 16-bit numbers (`resident`); its steps of 1/32767 are finer than an 8-bit
+    photo's by far. Else each batch comes from the cache. Checked by tests/test_data.py.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike], config: Config, augment: bool = False):
-        self.config, self.epoch = config, 0
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike],
+        config: Config,
+        augment: bool = False,
+        device: str | torch.device = "cpu",
+        cache: str | os.PathLike | None = None,
+    ):
+        self.config, self.device = config, torch.device(device)
         self.augment = augment and config.augments
         self.copies = config.crops_per_photo if augment else 1
         side = config.photo_size if self.augment else config.image_size
-        self.photos = torch.empty(len(paths), side, side, 3, dtype=torch.uint8)
-        self.paths: list[Path] = []
-        self.skipped: list[tuple[Path, str]] = []
-
-        def read(path: str | os.PathLike) -> Tensor | PhotoError | OSError:
-            try:
-                return torch.from_numpy(resize_photo(read_photo(path), side).copy())
-            except (PhotoError, OSError) as error:
-                return error
-
-        with ThreadPoolExecutor() as pool:
-            bar = tqdm(paths, "reading photos", file=sys.stdout, leave=False, disable=len(paths) < 100)
-            for path, photo in zip(bar, pool.map(read, paths), strict=True):
-                if isinstance(photo, Exception):
-                    self.skipped.append((Path(path), str(photo)))
-                else:
-                    self.photos[len(self.paths)] = photo
-                    self.paths.append(Path(path))
-        self.photos = self.photos[: len(self.paths)]
-        if self.skipped:
-            reasons = "".join(f"\n  {why}" for _, why in self.skipped)
-            print(f"skipped {len(self.skipped)} of {len(paths)} files:{reasons}")
-        if not self.paths:
-            raise ValueError(f"none of the {len(paths)} files could be read as a photo: choose another folder")
+        self.photos = PhotoCache(paths, side, cache, config.num_workers)
+        self.paths, self.skipped = self.photos.paths, self.photos.skipped
+        self.resident = len(self.paths) * side**2 * 6 < free_memory(self.device) / 2  # 3 planes of 2 bytes
+        self.home = self.device if self.resident else torch.device("cpu")  # where photos and their numbers lie
+        if self.resident:
+            self.lab = torch.empty(len(self.paths), side, side, 3, dtype=torch.int16, device=self.device)
+            for rows in torch.arange(len(self.paths)).split(16):
+                lab = self._scaled_lab(self.photos[rows])
+                self.lab[rows[0] : rows[-1] + 1] = (lab * LEVELS).round().permute(0, 2, 3, 1)
+        self.set_epoch(0)
 
     def __len__(self) -> int:
         return len(self.paths) * self.copies
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which random crops come next."""
-        self.epoch = epoch
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
+        self.chance = torch.rand(len(self), 7, generator=generator).to(self.home)  # 7 decisions for each item
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not 0 <= index < len(self):  # what ends a `for` loop over the photos
-            raise IndexError(f"there are {len(self)} items, from 0 on; got {index}")
-        rgb = self.photos[index % len(self.paths)].permute(2, 0, 1).float() / 255
-        if not self.augment:
-            L, ab = encode_lab(rgb_to_lab(rgb))
+    def __getitem__(self, index: int | Tensor) -> dict[str, Tensor]:
+        if not isinstance(index, Tensor):
+            if not 0 <= index < len(self):  # what ends a `for` loop over the photos
+                raise IndexError(f"there are {len(self)} items, from 0 on; got {index}")
+            batch = self[torch.tensor([index], device=self.home)]
+            return {name: planes[0] for name, planes in batch.items()}
+        number = index % len(self.paths)
+        if self.resident:
+            lab = self.lab.index_select(0, number).permute(0, 3, 1, 2).float().mul_(1 / LEVELS)
         else:
-            generator = torch.Generator().manual_seed(hash((self.config.seed, self.epoch, index)) % 2**63)
-            rgb = random_view(rgb, self.config, generator)
-            L, ab = random_tone(*encode_lab(rgb_to_lab(rgb)), self.config, generator)
-        return {"L": L, "ab": ab}
+            lab = self._scaled_lab(self.photos[number])
+        if self.augment:
+            chance = self._to_device(self.chance[index])
+            lab = random_tone(random_view(lab, chance[:, :5], self.config), chance[:, 5:], self.config)
+        return {"L": lab[:, :1], "ab": lab[:, 1:]}
+
+    def _scaled_lab(self, photos: Tensor) -> Tensor:
+        """uint8 (B, H, W, 3) from the cache → L and ab together, (B, 3, H, W), on the device."""
+        rgb = self._to_device(photos).permute(0, 3, 1, 2).float() / 255
+        return torch.cat(encode_lab(rgb_to_lab(rgb)), dim=1)
+
+    def _to_device(self, values: Tensor) -> Tensor:
+        if self.device.type == "cuda" and not values.is_cuda:
+            values = values.pin_memory()  # memory that the GPU copies from by itself, while this process goes on
+        return values.to(self.device, non_blocking=True)
 
 
-def random_view(rgb: Tensor, config: Config, generator: torch.Generator) -> Tensor:
-    """Crop, mirror and turn a photo at random, in one resampling.
+def random_view(lab: Tensor, chance: Tensor, config: Config) -> Tensor:
+    """Crop, mirror and turn each photo of a batch at random: L and ab together, in one resampling.
 
-    rgb: (3, H, W). Returns (3, image_size, image_size): a random square of at least `min_crop` of the area, mirrored
-    every second time if `flip`, turned by up to `rotate` degrees; what turns in from outside is a reflection of the
-    photo.
+    lab: (B, 3, H, W). chance: (B, 5), uniform in [0, 1): what decides. Returns (B, 3, image_size, image_size): a random
+    square of at least `min_crop` of the area, mirrored every second time if `flip`, turned by up to `rotate`
+    degrees; what turns in from outside is a reflection of the photo.
     """
-    crop, turn, mirror, x, y = torch.rand(5, generator=generator).tolist()
-    side = math.sqrt(config.min_crop + (1 - config.min_crop) * crop)  # share of the photo's side
+    crop, turn, mirror, x, y = chance.unbind(dim=1)
+    side = (config.min_crop + (1 - config.min_crop) * crop).sqrt()  # share of the photo's side
     angle = math.radians(config.rotate) * (2 * turn - 1)
-    sign = -1 if config.flip and mirror < 0.5 else 1
-    cos, sin = side * math.cos(angle), side * math.sin(angle)
+    sign = 1 - 2 * (mirror < 0.5).float() * config.flip
+    cos, sin = side * angle.cos(), side * angle.sin()
     shift_x, shift_y = (1 - side) * (2 * x - 1), (1 - side) * (2 * y - 1)
-    matrix = torch.tensor([[[sign * cos, -sin, shift_x], [sign * sin, cos, shift_y]]])
-    grid = F.affine_grid(matrix, [1, 3, config.image_size, config.image_size], align_corners=False)
-    return F.grid_sample(rgb[None], grid, padding_mode="reflection", align_corners=False)[0].clamp(0, 1)
+    matrix = torch.stack([sign * cos, -sin, shift_x, sign * sin, cos, shift_y], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, [len(lab), 3, config.image_size, config.image_size], align_corners=False)
+    return F.grid_sample(lab, grid, padding_mode="reflection", align_corners=False)
 
 
-def random_tone(L: Tensor, ab: Tensor, config: Config, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Change the contrast of L about its mean and the saturation of ab, by up to the config's shares."""
-    contrast, saturation = (2 * torch.rand(2, generator=generator) - 1).tolist()
-    mean = L.mean()
-    L = (mean + (L - mean) * (1 + config.contrast * contrast)).clamp(-1, 1)
-    return L, (ab * (1 + config.saturation * saturation)).clamp(-1, 1)
+def random_tone(lab: Tensor, chance: Tensor, config: Config) -> Tensor:
+    """Change the contrast of each photo's L about its mean and the saturation of its ab, by up to the config's shares.
+
+    lab: (B, 3, H, W), scaled. chance: (B, 2), uniform in [0, 1). Returns (B, 3, H, W), clamped to [−1, 1].
+    """
+    contrast, saturation = (2 * chance - 1).view(-1, 2, 1, 1, 1).unbind(dim=1)  # (B, 1, 1, 1) each
+    L, ab = lab[:, :1], lab[:, 1:]
+    mean = L.mean(dim=(2, 3), keepdim=True)
+    L = mean + (L - mean) * (1 + config.contrast * contrast)
+    return torch.cat([L, ab * (1 + config.saturation * saturation)], dim=1).clamp(-1, 1)
 
 
 def get_dataloader(
-    dataset: ColorizationDataset, batch_size: int, shuffle: bool = False, seed: int = 0, num_workers: int = 0
+    dataset: ColorizationDataset,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    first: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> DataLoader:
-    """Batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)}, in an order that depends only on the seed.
+    """Batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)} on the dataset's device; the last one may be smaller.
 
-    num_workers: processes that prepare them; the batches are the same for any number. The last batch may be smaller.
+    shuffle: in an order that hangs on the seed alone. first: number of the batch to begin with. share: (k, n) gives the
+    k-th of n parts of every batch, for n processes that work together; shuffled, that is for training, the parts are
+    equally large, and up to n − 1 photos of the last batch are left out.
     """
     generator = torch.Generator().manual_seed(seed)
-    pin_memory = torch.cuda.is_available()  # memory that a GPU can copy from while it computes
-    return DataLoader(dataset, batch_size, shuffle, generator=generator, num_workers=num_workers, pin_memory=pin_memory)
+    order = torch.randperm(len(dataset), generator=generator) if shuffle else torch.arange(len(dataset))
+    k, n = share
+    batches = order.to(dataset.home).split(batch_size)
+    if shuffle:
+        batches = [batch[: len(batch) // n * n] for batch in batches]
+    parts = [batch[k::n] for batch in batches if len(batch) > k]
+    return DataLoader(dataset, batch_size=None, sampler=parts[first:])

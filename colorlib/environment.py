@@ -5,8 +5,10 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import psutil
 import torch
 
 PACKAGES = (
@@ -63,6 +65,20 @@ def outputs_dir() -> Path:
     if platform_name() == "kaggle":
         return Path("/kaggle/working/outputs")
     return (repository_dir() or Path()) / "outputs"
+
+
+def cache_dir() -> Path:
+    """Folder of the photo caches, which can be deleted at any time; it is not created here.
+
+    The variable COLORLIB_CACHE, else data/cache in the repository; on Kaggle and Colab, and without a repository, in
+    the system's folder for temporary files. Checked by tests/test_environment.py.
+    """
+    if chosen := os.environ.get("COLORLIB_CACHE"):
+        return Path(chosen).expanduser()
+    repository = repository_dir()
+    if repository and platform_name() == "local":
+        return repository / "data" / "cache"
+    return Path(tempfile.gettempdir()) / "colorlib-cache"
 
 
 def describe_environment() -> dict:
@@ -129,3 +145,33 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # no such device, or no such part in this PyTorch
         raise ValueError(f"device {str(name)!r} cannot be used here: {error}") from error
+
+
+def pick_precision(device: torch.device, wanted: str = "auto") -> str:
+    """The arithmetic for a device: "bfloat16" where it is native, else "float16" on CUDA, else "float32".
+
+    wanted: "auto", or one of the three, which is taken as it is. Native means more than possible: a T4 only imitates
+    bfloat16, and so does a processor without AVX-512's or AMX's instructions for it. Checked by
+    tests/test_environment.py.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if device.type == "cpu" and {"avx512_bf16", "amx_bf16"} & _cpu_flags() else "float32"
+
+
+def _cpu_flags() -> set[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text(errors="replace") if cpuinfo.is_file() else ""
+    return set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device (for the CPU: in the computer)."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def used_memory(device: torch.device) -> int:
+    """Bytes in use: on CUDA the most that PyTorch has held so far, else all of this process at the moment."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss

@@ -1,9 +1,12 @@
 """Files that are either whole or not there: written under a temporary name, then moved into place."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+LEFTOVER = re.compile(r"\..+\.\d+\.\w+")  # .last.4711.pt
 
 
 @contextmanager
@@ -23,6 +26,13 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Delete what processes that were killed in the middle of a `replacing` block have left in a folder and below."""
+    for path in Path(folder).rglob(".*"):
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

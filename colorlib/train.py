@@ -7,34 +7,23 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
-from PIL import Image
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 from tqdm import tqdm
 
-from colorlib.checkpoint import (
-    BEST,
-    CheckpointError,
-    check_same_run,
-    describe_run,
-    load_checkpoint,
-    run_folder,
-    save_checkpoint,
-    save_model,
-)
-from colorlib.color import lab_to_rgb_image
+from colorlib.checkpoint import BEST, LAST, describe_run, load_state, run_folder, save_checkpoint, save_model
 from colorlib.config import PRESETS, Config
 from colorlib.data import ColorizationDataset, find_images, get_dataloader, sample_photos, split_paths
-from colorlib.environment import describe_environment, pick_device
-from colorlib.files import replacing, write_text
+from colorlib.environment import cache_dir, describe_environment, pick_device, used_memory
+from colorlib.files import remove_leftovers, write_text
 from colorlib.losses import L1
-from colorlib.model import UNet
-from colorlib.plots import sample_grid
+from colorlib.monitor import epoch_line, save_some_examples
+from colorlib.parallel import first_process_first, process_group, processes, rank, sum_over_processes
+from colorlib.state import Training
 
 NO_NUMBER = "the loss is no longer a number: lower learning_rate, or use precision float32"
 
@@ -42,72 +31,72 @@ OnEpoch = Callable[[pd.DataFrame, Path], None]
 
 
 def train_epoch(
-    model: nn.Module,
-    loader: DataLoader,
-    optimizer: torch.optim.Optimizer,
-    precision: str = "float32",
+    training: Training,
+    loader: Iterable[dict[str, Tensor]],
     title: str = "",
+    after_step: Callable[[], None] | None = None,
 ) -> tuple[float, float]:
-    """Take one optimiser step a batch, over all batches.
+    """Take one optimiser step a batch, over all batches of the loader.
 
-    loader: batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)}. precision: "float32", or "bfloat16" for autocast.
-    title: what the progress bar says. Returns the mean L1 loss over the photos and the speed in images a second.
-    Raises `FloatingPointError` when the loss is no longer a number. Checked by tests/test_train.py: the loss falls.
+    training: the network and all that changes with it. loader: batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)} on its
+    device. title: what the progress bar says. after_step: called after each step. Returns the mean L1 loss over the
+    photos of the epoch, and the speed in images a second, both of all processes together. Raises `FloatingPointError`
+    when the loss is no longer a number. Checked by tests/test_train.py: the loss falls.
     """
-    device = next(model.parameters()).device
+    network, optimizer, scaler = training.network, training.optimizer, training.scaler
     loss_function = L1()
-    total, count, start = 0.0, 0, time.perf_counter()
-    model.train()
-    with tqdm(loader, title, file=sys.stdout, leave=False, mininterval=0.5) as bar:
+    start = shown = time.perf_counter()
+    already = training.photos
+    network.train()
+    with tqdm(loader, title, file=sys.stdout, leave=False, mininterval=0.5, disable=rank() > 0) as bar:
         for batch in bar:
-            L, ab = batch["L"].to(device, non_blocking=True), batch["ab"].to(device, non_blocking=True)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                predicted = model(L)
+            L, ab = batch["L"], batch["ab"]
+            with training.autocast():
+                predicted = network(L)
             loss = loss_function(predicted.float(), ab)
             optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            scaler.scale(loss).backward()  # the scaler does nothing unless the precision is float16
+            scaler.step(optimizer)
+            scaler.update()
+            training.schedule.step()
 
-            total, count = total + loss.item() * len(L), count + len(L)
-            if not math.isfinite(total):
-                raise FloatingPointError(NO_NUMBER)
-            speed = count / (time.perf_counter() - start)
-            bar.set_postfix(loss=f"{total / count:.4f}", images_per_second=f"{speed:.0f}", refresh=False)
-    return total / count, speed
+            training.step += 1
+            training.photos += len(L)
+            training.loss_sum += loss.detach() * len(L)  # stays on the device: nobody waits for it
+            if after_step:
+                after_step()
+            if time.perf_counter() - shown > 0.5:  # reading the loss waits for the device
+                shown = time.perf_counter()
+                speed = (training.photos - already) * processes() / (shown - start)
+                memory = f"{used_memory(training.device) / 1e9:.1f} GB"
+                bar.set_postfix(loss=f"{_mean_loss(training):.4f}", images_per_second=f"{speed:.0f}", memory=memory)
+    total, photos = sum_over_processes(training.loss_sum, training.photos, device=training.device)
+    if not math.isfinite(total):
+        raise FloatingPointError(NO_NUMBER)
+    return total / photos, (training.photos - already) * processes() / (time.perf_counter() - start)
+
+
+def _mean_loss(training: Training) -> float:
+    mean = (training.loss_sum / training.photos).item()
+    if not math.isfinite(mean):
+        raise FloatingPointError(NO_NUMBER)
+    return mean
 
 
 @torch.no_grad()
-def validate_epoch(model: nn.Module, loader: DataLoader, precision: str = "float32") -> tuple[float, float]:
+def validate_epoch(training: Training, loader: Iterable[dict[str, Tensor]]) -> tuple[float, float]:
     """The mean L1 loss over all photos of the loader: of the network, and of guessing gray (ab = 0) for comparison."""
-    device = next(model.parameters()).device
     loss_function = L1()
-    loss = gray_loss = 0.0
-    model.eval()
+    sums = torch.zeros(3, device=training.device)  # of the network's loss, of gray's, and of photos
+    training.model.eval()
     for batch in loader:
-        L, ab = batch["L"].to(device), batch["ab"].to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            predicted = model(L)
-        loss += loss_function(predicted.float(), ab).item() * len(L)
-        gray_loss += loss_function(torch.zeros_like(ab), ab).item() * len(L)
-    count = len(loader.dataset)
-    return loss / count, gray_loss / count
-
-
-@torch.no_grad()
-def save_some_examples(model: nn.Module, L: Tensor, ab: Tensor, path: str | os.PathLike) -> None:
-    """Save a picture of three rows: the photos in gray, as the network colours them, and as they are.
-
-    L: (B, 1, S, S), ab: (B, 2, S, S), scaled. path: of a PNG file.
-    """
-    device = next(model.parameters()).device
-    model.eval()
-    predicted = model(L.to(device)).float().cpu()
-    rows = [
-        [lab_to_rgb_image(*pair) for pair in zip(L, colors, strict=True)]
-        for colors in (torch.zeros_like(ab), predicted, ab)
-    ]
-    with replacing(path) as temporary:
-        Image.fromarray(sample_grid(rows)).save(temporary)
+        L, ab = batch["L"], batch["ab"]
+        with training.autocast():
+            predicted = training.model(L)
+        losses = loss_function(predicted.float(), ab), loss_function(torch.zeros_like(ab), ab), torch.ones_like(sums[0])
+        sums += torch.stack(losses) * len(L)
+    loss, gray_loss, photos = sum_over_processes(*sums, device=training.device)
+    return loss / photos, gray_loss / photos
 
 
 def fit(
@@ -120,95 +109,108 @@ def fit(
     """Train a network on photos; call it again with the same arguments to continue a run that was stopped.
 
     paths: the photos, all of them: they are split by `split_paths`. run: the folder of the run; a plain name means a
-    folder in outputs/. on_epoch: called after each epoch with the history so far and the path of the sample picture.
-    device: "cuda", "cpu", …; None takes the best there is. Returns the history, a row an epoch: epoch, train_loss,
-    val_loss, gray_loss (guessing ab = 0 on the same photos), learning_rate, images_per_second, seconds.
-    Raises `ValueError` when the run was begun with other settings or photos, and `KeyboardInterrupt` again after
-    Ctrl-C or the stop button: finished epochs are safe. On a CPU the same seed gives the same curve to the bit, stopped
-    in between or not. Checked by tests/test_train.py.
+    folder in outputs/. on_epoch: called after each epoch with the history so far and the path of the sample picture,
+    in place of the printed line. device: "cuda", "cpu", …; None takes the best there is. Returns the history, a row an
+    epoch: epoch, train_loss, val_loss, gray_loss (guessing ab = 0 on the same photos), learning_rate,
+    images_per_second, seconds, memory_gb. Raises `ValueError` when the run was begun with other settings or photos, and
+    `KeyboardInterrupt` again after Ctrl-C or the stop button: finished epochs are safe, and so are they when the
+    process is killed. On a CPU the same seed gives the same curve to the bit, stopped in between or not.
+    Checked by tests/test_train.py.
     """
-    run = run_folder(run)
-    device = pick_device(device)
+    run, device = run_folder(run), pick_device(device)
     split = split_paths(paths, config.val_fraction, config.test_fraction, config.seed)
-    state = load_checkpoint(run / "last.pt") if (run / "last.pt").exists() else None
-    if state is not None:
-        if not {"model", "optimizer", "history"} <= set(state):
-            raise CheckpointError(f"last.pt of run {run.name} is not the state of a run: delete it to start anew")
-        check_same_run(run, config, split)
-        if len(state["history"]) >= config.epochs:
-            print(f"run {run.name} has its {len(state['history'])} epochs already")
-            return pd.DataFrame(state["history"])
-    describe_run(run, config, split)
+    if config.batch_size % processes():
+        raise ValueError(f"batch_size {config.batch_size} cannot be shared evenly by {processes()} processes")
+    state = load_state(run, config, split)
+    if state and len(state["history"]) >= config.epochs:
+        _say(f"run {run.name} has its {len(state['history'])} epochs already")
+        return pd.DataFrame(state["history"])
+    if rank() == 0:
+        remove_leftovers(run)
+        describe_run(run, config, split)
 
-    torch.manual_seed(config.seed)
-    model = UNet(config.width, config.depth, config.dropout).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
-    history: list[dict] = []
+    with first_process_first():  # it decodes the photos, the others find them in the cache
+        photos = ColorizationDataset(split["train"], config, True, device, cache_dir())
+        if not split["val"]:
+            _say("no photos to validate on: the training photos choose the best epoch")
+        val_photos = ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
+    share = (rank(), processes())
+    val_loader = get_dataloader(val_photos, config.batch_size, share=share)
+    training = Training(config, device, steps=len(get_dataloader(photos, config.batch_size, True, share=share)))
     if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        history = state["history"]
-        print(f"continuing {run.name} after epoch {len(history)} of {config.epochs}")
+        training.load_state_dict(state)
+        _say(f"continuing {run.name} after epoch {state['epoch']} of {config.epochs}, step {state['step']}")
+    examples = _examples(photos, val_photos)
+    if rank() == 0:
+        environment = describe_environment() | {"trained_on": str(device), "precision": training.precision}
+        write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
 
-    train_photos = ColorizationDataset(split["train"], config, augment=True)
-    if not split["val"]:
-        print("no photos to validate on: the training photos choose the best epoch")
-    val_photos = ColorizationDataset(split["val"] or split["train"], config)
-    val_loader = get_dataloader(val_photos, config.batch_size)
-    examples = [val_photos[i] for i in range(min(config.samples, len(val_photos)))]
-    if missing := config.samples - len(examples):  # few photos to validate on: some that are trained on follow
-        examples += ColorizationDataset(train_photos.paths[:missing], config)
-    L, ab = (torch.stack([example[key] for example in examples]) for key in ("L", "ab"))
-    environment = describe_environment() | {"trained_on": str(device)}
-    write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
+    def save_step() -> None:
+        if config.checkpoint_every and training.step % config.checkpoint_every == 0:
+            _mean_loss(training)  # raises before a broken network is written
+            _save(run, training)
 
-    for epoch in range(len(history), config.epochs):
+    for epoch in range(len(training.history), config.epochs):
         start = time.perf_counter()
-        # everything random in an epoch hangs on its number alone, so that a continued run repeats nothing
-        seed = config.seed * 100_003 + epoch
-        torch.manual_seed(seed)
-        train_photos.set_epoch(epoch)
-        loader = get_dataloader(train_photos, config.batch_size, True, seed, config.num_workers)
+        photos.set_epoch(epoch)
+        loader = get_dataloader(photos, config.batch_size, True, training.epoch_seed, training.step, share)
         try:
-            title = f"epoch {epoch + 1}/{config.epochs}"
-            train_loss, speed = train_epoch(model, loader, optimizer, config.precision, title)
+            train_loss, speed = train_epoch(training, loader, f"epoch {epoch + 1}/{config.epochs}", save_step)
         except KeyboardInterrupt:
             message = f"stopped in epoch {epoch + 1}; {epoch} epochs of {run.name} are safe: run this again to continue"
             raise KeyboardInterrupt(message) from None
-        val_loss, gray_loss = validate_epoch(model, val_loader, config.precision)
+        val_loss, gray_loss = validate_epoch(training, val_loader)
         if not math.isfinite(val_loss):  # the last step broke the weights: keep the state of the epoch before
             raise FloatingPointError(NO_NUMBER)
-        best = val_loss < min((row["val_loss"] for row in history), default=math.inf)
-        history.append(
+        best = val_loss < min((row["val_loss"] for row in training.history), default=math.inf)
+        training.history.append(
             {
                 "epoch": epoch + 1, "train_loss": train_loss, "val_loss": val_loss, "gray_loss": gray_loss,
-                "learning_rate": config.learning_rate, "images_per_second": speed,
-                "seconds": time.perf_counter() - start,
+                "learning_rate": training.schedule.get_last_lr()[0], "images_per_second": speed,
+                "seconds": time.perf_counter() - start, "memory_gb": used_memory(device) / 1e9,
             }
         )  # fmt: skip
-        table = pd.DataFrame(history)
+        training.new_epoch()
         picture = run / "samples" / f"epoch_{epoch:03d}.png"  # counted from 000, the history from 1
-        save_some_examples(model, L, ab, picture)
-        if best:
-            save_model(run / BEST, model, config, epoch=epoch + 1, val_loss=val_loss)
-        if config.keep_every and (epoch + 1) % config.keep_every == 0:
-            save_model(run / "weights" / f"epoch_{epoch:03d}.safetensors", model, config, epoch=epoch + 1)
-        write_text(run / "history.csv", table.to_csv(index=False))
-        # last of all: an epoch counts once this file is there
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
-        save_checkpoint(run / "last.pt", state)
-        print(
-            f"epoch {epoch + 1:3d}/{config.epochs}  train {train_loss:.4f}  val {val_loss:.4f}  "
-            f"(gray {gray_loss:.4f})  {speed:.0f} img/s  {_time_left(table, config.epochs)}{'  best' if best else ''}"
-        )
-        if on_epoch:
-            on_epoch(table, picture)
-    return table
+        if rank() == 0:
+            _write_epoch(run, training, picture, examples, best)
+        _save(run, training)  # last of all: an epoch counts once this file is there
+        if rank() == 0 and on_epoch:
+            on_epoch(pd.DataFrame(training.history), picture)
+        else:
+            _say(epoch_line(pd.DataFrame(training.history), config.epochs))
+    return pd.DataFrame(training.history)
 
 
-def _time_left(history: pd.DataFrame, epochs: int) -> str:
-    seconds = int(history["seconds"].mean() * (epochs - len(history)))
-    return f"{seconds // 60}:{seconds % 60:02d} min left"
+def _examples(photos: ColorizationDataset, val_photos: ColorizationDataset) -> tuple[Tensor, Tensor]:
+    """L and ab of the photos in the sample pictures: validation photos, and where those are few, training photos."""
+    config, count = photos.config, min(photos.config.samples, len(val_photos))
+    chosen = [val_photos[i] for i in range(count)]
+    if missing := config.samples - count:
+        chosen += ColorizationDataset(photos.paths[:missing], config, device=photos.device)
+    return torch.stack([one["L"] for one in chosen]), torch.stack([one["ab"] for one in chosen])
+
+
+def _write_epoch(run: Path, training: Training, picture: Path, examples: tuple[Tensor, Tensor], best: bool) -> None:
+    """Write what an epoch leaves behind beside last.pt."""
+    config, epoch, row = training.config, len(training.history), training.history[-1]
+    save_some_examples(training.model, *examples, picture)
+    if best:
+        save_model(run / BEST, training.model, config, epoch=epoch, val_loss=row["val_loss"])
+    if config.keep_every and epoch % config.keep_every == 0:
+        save_model(run / "weights" / f"epoch_{epoch - 1:03d}.safetensors", training.model, config, epoch=epoch)
+    write_text(run / "history.csv", pd.DataFrame(training.history).to_csv(index=False))
+
+
+def _save(run: Path, training: Training) -> None:
+    state = training.state_dict()
+    if rank() == 0:
+        save_checkpoint(run / LAST, state)
+
+
+def _say(text: str) -> None:
+    if rank() == 0:
+        print(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -216,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m colorlib.train", description="Train a colorization network.")
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="where the settings start from")
     parser.add_argument("--data", metavar="DIR", help="folder of photos; default: the bundled sample photos")
-    parser.add_argument("--run", metavar="NAME", help="name of the run in outputs/; default: the preset's name")
+    # two names: torchrun takes --run for an option of its own
+    parser.add_argument("--run", "--run-name", metavar="NAME", help="name in outputs/; default: the preset's name")
     parser.add_argument("--device", help="cuda, cpu, …; default: the best there is")
     settings = parser.add_argument_group("settings (defaults: the preset's)")
     for field in dataclasses.fields(Config):
@@ -229,14 +232,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = PRESETS[options["preset"]].replace(**changes)
         paths = find_images(options["data"]) if options["data"] else sample_photos()
         run = run_folder(options["run"] or options["preset"])
-        fit(config, paths, run, device=options["device"])
+        with process_group(options["device"]):
+            fit(config, paths, run, device=options["device"])
+            _say(f"done: {run}")
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"\n{str(stop) or 'stopped: run this again to continue'}", file=sys.stderr)
         return 130
-    print(f"done: {run}")
     return 0
 
 

@@ -16,10 +16,11 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def private_surrounding(monkeypatch, tmp_path_factory):
-    """Runs go to a temporary folder; neither Kaggle's nor Colab's variables reach a test."""
+    """Runs and caches go to temporary folders; neither Kaggle's nor Colab's variables reach a test."""
     for name in ("KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLORLIB_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+    monkeypatch.setenv("COLORLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("COLORLIB_KAGGLE_INPUT", str(tmp_path_factory.mktemp("input") / "none"))
     torch.manual_seed(0)
 
