@@ -4,6 +4,7 @@ The network sees the photo squeezed into its own small square and answers with s
 joined with the photo's own L at full size: the eye takes details from lightness, and colour may be coarse.
 """
 
+import copy
 import os
 
 import numpy as np
@@ -11,33 +12,47 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from colorlib.checkpoint import Config, find_run, load_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
-from colorlib.environment import pick_device
+from colorlib.environment import pick_device, pick_precision
+from colorlib.model import UNet
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
 
 __all__ = ["Colorizer", "Photo", "add_color", "colorize_image", "load_model", "open_photo"]
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
+CPU_STRIP, GPU_STRIP = (
+    2**16,
+    2**22,
+)  # pixels that are joined at a time: what fits into a processor's cache, a GPU's hands
 
 
 class Colorizer:
     """A trained network together with the settings that its pictures need: `Colorizer(*load_model(run))`.
 
-    Checked by tests/test_colorize.py.
+    precision: of the network's arithmetic, see `environment.pick_precision`: what the device is fast at, which moves
+    a colour by less than the eye sees, or "float32". `model` stays as it is; `network` is a copy that is made for use,
+    with its batch norms folded into its convolutions. Checked by tests/test_colorize.py.
     """
 
-    def __init__(self, model: nn.Module, config: Config):
+    def __init__(self, model: nn.Module, config: Config, precision: str = "auto"):
         self.model, self.config = model.eval(), config
+        self.device = next(model.parameters()).device
+        kind = getattr(torch, pick_precision(self.device, precision))
+        network = _folded(model) if isinstance(model, UNet) else copy.deepcopy(model)
+        self.network = network.to(kind, memory_format=torch.channels_last)
 
     @classmethod
-    def from_run(cls, run: str | os.PathLike | None = None, device: str | None = None) -> "Colorizer":
+    def from_run(
+        cls, run: str | os.PathLike | None = None, device: str | None = None, precision: str = "auto"
+    ) -> "Colorizer":
         """Load a run: its name or its folder; None: the newest one, as `checkpoint.find_run` finds it.
 
         device: None takes the best there is. Raises `FileNotFoundError` or `CheckpointError`.
         """
-        return cls(*load_model(find_run(run), pick_device(device)))
+        return cls(*load_model(find_run(run), pick_device(device)), precision)
 
     def network_input(self, photo: Photo) -> Tensor:
         """The scaled L that the network sees, (1, 1, S, S) in [−1, 1], S = `config.image_size`.
@@ -49,18 +64,18 @@ class Colorizer:
 
     @torch.inference_mode()
     def predict_ab(self, L: Tensor) -> Tensor:
-        """Guess the colours that belong to a lightness.
+        """Guess the colours that belong to lightnesses.
 
-        L: (1, 1, H, W) in [−1, 1], of any size: it is resized to the network's, and ab back.
-        Returns ab (1, 2, H, W) in (−1, 1), float32, on the CPU. Raises `ValueError` for another shape.
+        L: (B, 1, H, W) in [−1, 1], of any size: it is resized to the network's, and ab back.
+        Returns ab (B, 2, H, W) in (−1, 1), float32, on L's device. Raises `ValueError` for another shape.
         """
-        if L.ndim != 4 or L.shape[:2] != (1, 1) or not L.numel():
-            raise ValueError(f"expected one photo's L of shape (1, 1, H, W), got {tuple(L.shape)}")
+        if L.ndim != 4 or L.shape[1] != 1 or not L.numel():
+            raise ValueError(f"expected photos' L of shape (B, 1, H, W), got {tuple(L.shape)}")
         side = (self.config.image_size, self.config.image_size)
-        small = L.detach().float().cpu()
+        small = L.detach().float()
         if L.shape[2:] != side:
             small = F.interpolate(small, side, mode="bicubic", antialias=True).clamp(-1, 1)
-        ab = self.model(small.to(next(self.model.parameters()))).float().cpu()
+        ab = self.network(small.to(next(self.network.parameters()))).to(small)
         return _resize_ab(ab, L.shape[2:])
 
     def colorize(self, photo: Photo, saturation: float = 1.0) -> np.ndarray:
@@ -70,7 +85,7 @@ class Colorizer:
         Returns uint8 (H, W, 3). Raises like `open_photo` and `add_color`.
         """
         image = open_photo(photo)
-        return add_color(image, self.predict_ab(self.network_input(image)), saturation)
+        return add_color(image, self.predict_ab(self.network_input(image).to(self.device)), saturation)
 
 
 def colorize_image(photo: Photo, run: str | os.PathLike | None = None, saturation: float = 1.0) -> np.ndarray:
@@ -78,17 +93,27 @@ def colorize_image(photo: Photo, run: str | os.PathLike | None = None, saturatio
     return Colorizer.from_run(run).colorize(photo, saturation)
 
 
+@torch.inference_mode()
 def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
     """Give a photo's own L the colours ab.
 
-    ab: (1, 2, h, w), scaled, of any size: resized to the photo's. saturation: factor on ab, 0 or more.
-    Returns uint8 (H, W, 3) of the photo's size; L* changes only where sRGB lacks the colour.
+    ab: (1, 2, h, w), scaled, of any size: resized to the photo's; on any device, which does the work. saturation:
+    factor on ab, 0 or more. Returns uint8 (H, W, 3) of the photo's size; L* changes only where sRGB lacks the colour.
+    The photo is joined strip by strip: 12 megapixels of float32 Lab at once would be 144 MB, and slow.
     Raises `ValueError` for a negative saturation, and like `open_photo`.
     """
     if not 0 <= saturation < float("inf"):
         raise ValueError(f"saturation must be 0 (gray) or more, 1 for the network's own; got {saturation}")
-    L = encode_lab(rgb_to_lab(to_tensor(np.asarray(open_photo(photo)))))[0]
-    return lab_to_rgb_image(L, _resize_ab(ab * saturation, L.shape[1:])[0])
+    picture = np.asarray(open_photo(photo))
+    height, width = picture.shape[:2]
+    ab = _resize_ab(ab * saturation, picture.shape[:2])[0]
+    colored = np.empty_like(picture)
+    rows = max(1, (CPU_STRIP if ab.device.type == "cpu" else GPU_STRIP) // width)
+    for top in range(0, height, rows):
+        strip = slice(top, top + rows)
+        L = encode_lab(rgb_to_lab(to_tensor(picture[strip]).to(ab)))[0]
+        colored[strip] = lab_to_rgb_image(L, ab[:, strip])
+    return colored
 
 
 def open_photo(photo: Photo) -> Image.Image:
@@ -113,6 +138,15 @@ def open_photo(photo: Photo) -> Image.Image:
     return read_photo(photo)
 
 
-def _resize_ab(ab: Tensor, size: torch.Size) -> Tensor:
+def _folded(model: UNet) -> UNet:
+    """A copy whose blocks are one convolution each: in use, batch norm is a fixed factor and shift of its output."""
+    model = copy.deepcopy(model).eval()
+    for block in [*model.down, *model.up]:
+        block.conv = fuse_conv_bn_eval(block.conv, block.norm, isinstance(block.conv, nn.ConvTranspose2d))
+        block.norm = nn.Identity()
+    return model
+
+
+def _resize_ab(ab: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear; antialiased where it shrinks."""
     return ab if ab.shape[2:] == size else F.interpolate(ab, size, mode="bilinear", antialias=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import IPython.display as ipython
 import pandas as pd
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from colorlib.color import lab_to_rgb_image
@@ -39,6 +39,7 @@ def save_some_examples(model: nn.Module, L: Tensor, ab: Tensor, path: str | os.P
     device = next(model.parameters()).device
     model.eval()
     predicted = model(L.to(device)).float().cpu()
+    L, ab = L.cpu(), ab.cpu()
     rows = [
         [lab_to_rgb_image(*pair) for pair in zip(L, colors, strict=True)]
         for colors in (torch.zeros_like(ab), predicted, ab)
@@ -60,12 +61,14 @@ class TrainingView:
 
     def __call__(self, history: pd.DataFrame, picture: Path) -> None:
         """Show a run after an epoch. history: the table of `train.fit`. picture: path of the sample picture."""
+        if self.handle is None:  # not in a notebook: there is no picture to replace
+            return print(epoch_line(history, self.epochs))
         figure = plot_history(history)
-        figure.suptitle(epoch_line(history, self.epochs).strip())
+        figure.axes[0].set_title(epoch_line(history, self.epochs), size=8)
         canvas = io.BytesIO()
         figure.savefig(canvas, format="png")
         curve, examples = Image.open(canvas).convert("RGB"), Image.open(picture).convert("RGB")
-        examples.thumbnail((curve.width, curve.width))
+        examples = ImageOps.contain(examples, (3 * curve.width // 4, 2 * curve.width))
         page = Image.new("RGB", (curve.width, curve.height + examples.height), "white")
         page.paste(curve, (0, 0))
         page.paste(examples, ((curve.width - examples.width) // 2, curve.height))

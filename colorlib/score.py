@@ -41,7 +41,7 @@ def score_run(
     """
     run = find_run(str(run))
     out = outputs_dir() / run.name if out is None else Path(out)
-    colorizer = Colorizer.from_run(run)
+    colorizer = Colorizer.from_run(run, precision="float32")  # the same scores on every device
     metrics = evaluate_model(colorizer.predict_ab, photos)
     write_text(out / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n"))
     write_text(out / "metrics_summary.txt", format_summary(metrics))

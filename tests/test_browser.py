@@ -1,4 +1,4 @@
-"""Notebook 05 as a reader meets it: JupyterLab, in Chromium, with mouse and keyboard.
+"""Notebook 05, and the view of a training, as a reader meets them: JupyterLab, in Chromium, with mouse and keyboard.
 
 Skipped where Chromium is missing, unless COLORLIB_REQUIRE_BROWSER=1: then it fails. COLORLIB_DEMO_NOTEBOOK tries
 another notebook, COLORLIB_SCREENSHOTS keeps the pictures in a folder.
@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -191,3 +192,52 @@ def test_the_demo_in_jupyterlab(chromium, jupyterlab, outputs, tmp_path):
         assert demo.evaluate("box => box.scrollWidth <= box.clientWidth")
         demo.screenshot(path=shots / "narrow.png")
         browser.close()
+
+
+WATCHED = """
+from colorlib.config import TINY
+from colorlib.data import sample_photos
+from colorlib.monitor import TrainingView
+from colorlib.train import fit
+
+config = TINY.replace(width=4, depth=4, image_size=32, photo_size=32, crops_per_photo=8, epochs=12)
+fit(config, sample_photos()[:4], "watched", on_epoch=TrainingView(config.epochs), device="cpu")
+print("finished")
+"""
+
+# at every frame: how many outputs there are, how high they are together, and which picture is shown
+OBSERVE = """() => {
+    window.seen = [];
+    const look = () => {
+        const outputs = [...document.querySelectorAll(".jp-OutputArea-child")];
+        const image = document.querySelector(".jp-OutputArea-child img");
+        const height = outputs.reduce((sum, output) => sum + output.offsetHeight, 0);
+        if (image) window.seen.push([outputs.length, height, image.src.length, image.height]);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+def test_a_training_in_jupyterlab_is_one_picture_that_changes_in_place(chromium, jupyterlab, tmp_path):
+    from playwright.sync_api import expect, sync_playwright
+
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(WATCHED.strip())])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, tmp_path / "work" / "watch.ipynb")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page.set_default_timeout(SECONDS * 1000)
+        page.goto(jupyterlab + "/doc/tree/watch.ipynb")
+        page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel")
+        page.evaluate(OBSERVE)
+        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        expect(page.locator(".jp-OutputArea-child").last).to_contain_text("finished", timeout=SECONDS * 1000)
+        page.screenshot(path=Path(os.environ.get("COLORLIB_SCREENSHOTS") or tmp_path) / "training.png")
+        counts, heights, pictures, image_heights = zip(*page.evaluate("window.seen"), strict=True)
+        browser.close()
+    assert len(set(pictures)) >= 6, "one epoch's picture follows the other's"
+    assert len(set(image_heights)) == 1, "the picture keeps its place while the next one loads"
+    assert max(counts) <= 3, "nothing piles up: the picture, and a line for the progress bar"
+    assert max(heights) - min(heights) < 60, "what stands below jumps by no more than the bar's line"

@@ -5,10 +5,12 @@ import io
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
+from colorlib import colorize, environment
 from colorlib.checkpoint import BEST, CheckpointError, save_model
-from colorlib.color import rgb_to_lab
+from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
 from colorlib.colorize import Colorizer, add_color, colorize_image, load_model, open_photo
 from colorlib.config import Config
 from colorlib.data import ColorizationDataset, sample_photos
@@ -51,7 +53,8 @@ def test_the_network_sees_what_training_fed_it(image_size, tmp_path):
     colorizer = Colorizer(UNet(4, 4), config)
     assert dataset.paths == paths
     for path, item in zip(paths, dataset, strict=False):
-        assert torch.equal(colorizer.network_input(path), item["L"][None]), path.name
+        # the data set keeps L as a 16-bit number
+        assert torch.allclose(colorizer.network_input(path)[0], item["L"], rtol=0, atol=2e-5), path.name
 
 
 def test_the_network_input_does_not_depend_on_how_the_photo_is_handed_over(colorizer):
@@ -117,10 +120,70 @@ def test_saturation_zero_is_gray(colorizer):
     assert np.ptp(result.astype(int), axis=2).max() <= 1
 
 
-def test_predict_ab_at_the_networks_size_is_the_network(colorizer):
-    L = torch.rand(1, 1, 48, 48) * 2 - 1
+@pytest.fixture
+def lived_in():
+    """A network whose batch norms have seen something: their statistics are not those of the first day."""
+    model = UNet(8, 5)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values, low, high in ((module.running_mean, -1, 1), (module.running_var, 0.3, 3)):
+                values.uniform_(low, high)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02), ("float16", 0.003)])
+def test_predict_ab_at_the_networks_size_is_the_network(lived_in, precision, tolerance):
+    L = torch.rand(3, 1, 48, 48) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(colorizer.predict_ab(L), colorizer.model(L))
+        expected = lived_in(L)
+    assert expected.std() > 0.05
+    predicted = Colorizer(lived_in, CONFIG, precision).predict_ab(L)
+    assert (predicted - expected).abs().max() < tolerance
+    assert predicted.dtype == torch.float32
+
+
+def test_the_network_in_use_is_a_copy_without_batch_norms(lived_in):
+    before = {name: value.clone() for name, value in lived_in.state_dict().items()}
+    colorizer = Colorizer(lived_in, CONFIG, "bfloat16")
+    assert colorizer.model is lived_in
+    assert all(torch.equal(before[name], value) for name, value in lived_in.state_dict().items())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in colorizer.network.modules())
+    assert {parameter.dtype for parameter in colorizer.network.parameters()} == {torch.bfloat16}
+
+
+def test_precision_is_the_devices_unless_one_is_wished_for(lived_in, monkeypatch):
+    for flags, kind in (({"amx_bf16"}, torch.bfloat16), (set(), torch.float32)):
+        monkeypatch.setattr(environment, "_cpu_flags", lambda flags=flags: flags)
+        assert next(Colorizer(lived_in, CONFIG).network.parameters()).dtype == kind
+    assert next(Colorizer(lived_in, CONFIG, "float16").network.parameters()).dtype == torch.float16
+
+
+def test_half_precision_moves_no_colour_that_the_eye_would_see(lived_in):
+    for path in sample_photos():
+        exact, fast = (Colorizer(lived_in, CONFIG, kind).colorize(path) for kind in ("float32", "bfloat16"))
+        difference = np.abs(exact.astype(int) - fast)
+        assert difference.mean() < 0.5 and np.quantile(difference, 0.999) <= 4, path.name
+
+
+def test_a_batch_is_its_photos_one_by_one(lived_in):
+    colorizer = Colorizer(lived_in, CONFIG, "float32")
+    L = torch.rand(3, 1, 60, 50) * 2 - 1
+    together = colorizer.predict_ab(L)
+    assert together.shape == (3, 2, 60, 50)
+    for i in range(3):
+        assert torch.allclose(colorizer.predict_ab(L[i : i + 1])[0], together[i], atol=1e-5)
+
+
+@pytest.mark.parametrize("pixels", [1, 50, 333, 10**9])
+def test_strips_leave_no_seam(colorizer, monkeypatch, pixels):
+    photo, ab = noise(37, 50, 3), torch.rand(1, 2, 8, 8) - 0.5
+    L = encode_lab(lab(photo)[None])[0]
+    whole = lab_to_rgb_image(L, F.interpolate(ab, (37, 50), mode="bilinear", antialias=True))
+    monkeypatch.setattr(colorize, "CPU_STRIP", pixels)
+    assert np.abs(add_color(photo, ab).astype(int) - whole).max() <= 1  # rounding
+    assert (add_color(photo, ab) == whole).mean() > 0.999
 
 
 @pytest.mark.parametrize("size", [(24, 24), (96, 96), (33, 70), (1, 1)])
@@ -135,7 +198,7 @@ def test_predict_ab_at_other_sizes(colorizer, size):
 def test_predict_ab_shows_the_network_a_small_version():
     seen = []
     colorizer = constant_colorizer(0, 0)
-    colorizer.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    colorizer.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     steep = (torch.arange(200).view(1, 1, 1, 200) >= 100).float().expand(1, 1, 100, 200) * 2 - 1
     colorizer.predict_ab(steep)
     assert seen[0].shape == (1, 1, 48, 48)
@@ -148,9 +211,9 @@ def test_half_precision_networks_answer_in_float32():
     assert Colorizer(model, CONFIG).predict_ab(torch.zeros(1, 1, 48, 48)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("shape", [(48, 48), (1, 48, 48), (2, 1, 48, 48), (1, 3, 48, 48), (1, 1, 0, 48)])
+@pytest.mark.parametrize("shape", [(48, 48), (1, 48, 48), (0, 1, 48, 48), (1, 3, 48, 48), (1, 1, 0, 48)])
 def test_predict_ab_names_a_wrong_shape(colorizer, shape):
-    with pytest.raises(ValueError, match=r"\(1, 1, H, W\), got"):
+    with pytest.raises(ValueError, match=r"\(B, 1, H, W\), got"):
         colorizer.predict_ab(torch.zeros(shape))
 
 

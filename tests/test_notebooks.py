@@ -94,7 +94,8 @@ def test_a_set_address_reaches_badges_and_first_cell(tmp_path, monkeypatch):
 
 
 def test_clean_keeps_what_a_reader_sees():
-    text = "\repoch:  10%|█         | 1/10\repoch: 100%|████| 10/10\r        \repoch 1 done\nnext\r\n"
+    bar = "\repoch:  10%|█         | 1/10"
+    text = f"{bar}\repoch: 100%|████| 10/10\r        \repoch 1 done\nnext\r\n{bar}"
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(file, "PNG")
     dot = base64.b64encode(file.getvalue()).decode()

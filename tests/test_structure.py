@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "monitor": {"color", "files", "plots"},
     "train": {"config", "losses", "data", "checkpoint", "state", "monitor", "parallel", "environment", "files"},
     "evaluation": {"color", "photo"},
-    "colorize": {"config", "color", "photo", "checkpoint", "environment"},
+    "colorize": {"config", "color", "photo", "model", "checkpoint", "environment"},
     "widgets": {"colorize", "color", "data", "environment", "files", "photo"},
     "score": {"data", "checkpoint", "colorize", "evaluation", "plots", "files", "environment"},
     "app": {"colorize"},

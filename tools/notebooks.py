@@ -123,6 +123,7 @@ def clean(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 lines = (re.split(r"\r", line.rstrip("\r")) for line in output.text.split("\n"))
                 text = [next((part for part in reversed(parts) if part.strip()), "") for parts in lines]
                 bars = re.compile(r"\d+%\|.*\|")
+                text = ["" if line is text[-1] and bars.search(line) else line for line in text]
                 output.text = "\n".join(line for line in text if not bars.search(line)).lstrip("\n")
                 if not output.text.strip():
                     continue
