@@ -47,10 +47,10 @@ class PhotoCache:
             photos, known = np.empty(shape, np.uint8), np.zeros_like(stamps)
         else:
             names = "\n".join(str(path.absolute()) for path in paths)
-            folder = Path(folder) / hashlib.sha256(f"{side}\n{names}".encode()).hexdigest()[:16]
+            folder = Path(folder) / hashlib.sha256(os.fsencode(f"{side}\n{names}")).hexdigest()[:16]
             photos = _open(folder / "photos.npy", shape, np.uint8)
             known = _open(folder / "stamps.npy", stamps.shape, np.int64)  # of the files, at the time they were read
-        stale = np.flatnonzero((known != stamps).any(axis=1) | (stamps[:, 0] < 0)).tolist()
+        stale = np.flatnonzero((known != stamps).any(axis=1) | (stamps[:, 0] <= 0)).tolist()
         reasons = _read(paths, stale, photos, known, stamps, num_workers)
         if reasons:
             lines = "".join(f"\n  {why}" for why in reasons.values())
@@ -59,8 +59,6 @@ class PhotoCache:
             raise ValueError(f"none of the {len(paths)} files could be read as a photo: choose another folder")
         self.paths = [path for row, path in enumerate(paths) if row not in reasons]
         self.skipped = [(paths[row], why) for row, why in reasons.items()]
-        if folder is not None:
-            photos = np.load(folder / "photos.npy", mmap_mode="c")  # from now on nothing is written to the file
         self._photos = torch.from_numpy(np.asarray(photos))
         self._rows = torch.tensor([row for row in range(len(paths)) if row not in reasons])
 
@@ -84,10 +82,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
     """Map an array file into memory; make it, full of zeros, where there is none of this shape."""
     try:
-        array = np.load(path, mmap_mode="r+")
+        array = open_memmap(path, mode="r")  # fails when the file was cut off; "r+" would fill it up with zeros
         if array.shape == shape and array.dtype == dtype:
-            return array
-    except (FileNotFoundError, ValueError, EOFError):  # none yet, or a broken one: a cache can be made again
+            return open_memmap(path, mode="r+")
+    except Exception:  # none yet, or a broken one: a cache can be made again
         array = None
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
@@ -99,6 +97,7 @@ def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
             if hasattr(os, "posix_fallocate"):  # claim the space now: a mapped file on a full disk ends the process
                 with open(temporary, "rb+") as file:
                     os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+            path.with_name("stamps.npy").unlink(missing_ok=True)  # they tell of the pixels that were there before
     except OSError as error:
         free = shutil.disk_usage(next(place for place in path.parents if place.exists())).free
         hint = "choose a folder on another disk with the variable COLORLIB_CACHE, or a smaller photo_size"
@@ -114,7 +113,8 @@ def _read(
 ) -> dict[int, str]:
     """Read the photos of some rows into the array; returns why others could not be read, by row."""
     decoder = _Decoder(paths, photos.shape[1])
-    loader = DataLoader(decoder, batch_size=None, sampler=rows, num_workers=workers if len(rows) >= FEW else 0)
+    workers = workers if len(rows) >= FEW else 0
+    loader = DataLoader(decoder, batch_size=None, sampler=rows, num_workers=workers, generator=torch.Generator())
     reasons: dict[int, str] = {}
     fresh: list[int] = []
 
@@ -130,6 +130,7 @@ def _read(
             if isinstance(photo, str):
                 reasons[row] = photo
             else:
+                known[row] = 0  # neither the old pixels nor yet the new ones
                 photos[row] = photo
                 fresh.append(row)
             if len(fresh) == WRITTEN_TOGETHER:

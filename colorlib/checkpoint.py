@@ -25,6 +25,8 @@ MAY_CHANGE = {
     "keep_every",
     "samples",
 }  # without making a continued run another run
+# what `state.Training.state_dict` gives
+STATE = {"model", "optimizer", "schedule", "scaler", "random", "epoch", "step", "loss_sum", "photos", "history"}
 
 
 class CheckpointError(ValueError):
@@ -109,7 +111,7 @@ def load_state(run: Path, config: Config, split: Mapping[str, Sequence[Path]]) -
     if not (run / LAST).exists():
         return None
     state = load_checkpoint(run / LAST)
-    if not {"model", "optimizer", "schedule", "scaler", "random", "epoch", "step", "history"} <= set(state):
+    if not isinstance(state, dict) or STATE - state.keys():
         raise CheckpointError(f"{LAST} of run {run.name} is not the state of a run: delete it to start anew")
     before = dataclasses.asdict(Config.from_json((run / "config.json").read_text(encoding="utf-8")))
     now = dataclasses.asdict(config)

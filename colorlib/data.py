@@ -228,4 +228,5 @@ def get_dataloader(
     if shuffle:
         batches = [batch[: len(batch) // n * n] for batch in batches]
     parts = [batch[k::n] for batch in batches if len(batch) > k]
-    return DataLoader(dataset, batch_size=None, sampler=parts[first:])
+    # with a generator of its own: a DataLoader draws a number when it starts, and dropout must not notice
+    return DataLoader(dataset, batch_size=None, sampler=parts[first:], generator=generator)

@@ -31,7 +31,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Delete what processes that were killed in the middle of a `replacing` block have left in a folder and below."""
     for path in Path(folder).rglob(".*"):
-        if LEFTOVER.fullmatch(path.name):
+        if LEFTOVER.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 

@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -51,6 +51,12 @@ def sum_over_processes(*values: float | torch.Tensor, device: torch.device) -> l
     if processes() > 1:
         dist.all_reduce(numbers)
     return numbers.tolist()
+
+
+def take_from_first(tensors: Iterable[torch.Tensor]) -> None:
+    """Overwrite tensors with the first process's."""
+    for tensor in tensors if processes() > 1 else ():
+        dist.broadcast(tensor, 0)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
         self.precision = pick_precision(device, config.precision)
+        torch.backends.cudnn.benchmark = True  # all batches have one size: let a GPU find its fastest convolutions once
         self.model = UNet(config.width, config.depth, config.dropout).to(device, memory_format=torch.channels_last)
         fused = device.type in ("cuda", "cpu")  # all weights in one go
         self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate, fused=fused)

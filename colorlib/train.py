@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from colorlib.checkpoint import BEST, LAST, describe_run, load_state, run_folder, save_checkpoint, save_model
 from colorlib.config import PRESETS, Config
-from colorlib.data import ColorizationDataset, find_images, get_dataloader, sample_photos, split_paths
+from colorlib.data import ColorizationDataset, find_photos, get_dataloader, split_paths
 from colorlib.environment import cache_dir, describe_environment, pick_device, used_memory
 from colorlib.files import remove_leftovers, write_text
 from colorlib.losses import L1
 from colorlib.monitor import epoch_line, save_some_examples
-from colorlib.parallel import first_process_first, process_group, processes, rank, sum_over_processes
+from colorlib.parallel import first_process_first, process_group, processes, rank, sum_over_processes, take_from_first
 from colorlib.state import Training
 
 NO_NUMBER = "the loss is no longer a number: lower learning_rate, or use precision float32"
@@ -88,7 +88,7 @@ def validate_epoch(training: Training, loader: Iterable[dict[str, Tensor]]) -> t
     """The mean L1 loss over all photos of the loader: of the network, and of guessing gray (ab = 0) for comparison."""
     loss_function = L1()
     sums = torch.zeros(3, device=training.device)  # of the network's loss, of gray's, and of photos
-    training.model.eval()
+    take_from_first(training.model.eval().buffers())  # their batch statistics are those that are saved
     for batch in loader:
         L, ab = batch["L"], batch["ab"]
         with training.autocast():
@@ -136,11 +136,11 @@ def fit(
         val_photos = ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
     share = (rank(), processes())
     val_loader = get_dataloader(val_photos, config.batch_size, share=share)
+    examples = _examples(photos, val_photos)
     training = Training(config, device, steps=len(get_dataloader(photos, config.batch_size, True, share=share)))
     if state:
         training.load_state_dict(state)
         _say(f"continuing {run.name} after epoch {state['epoch']} of {config.epochs}, step {state['step']}")
-    examples = _examples(photos, val_photos)
     if rank() == 0:
         environment = describe_environment() | {"trained_on": str(device), "precision": training.precision}
         write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train from the command line; each setting of `Config` is an option. Returns the exit code."""
     parser = argparse.ArgumentParser("python -m colorlib.train", description="Train a colorization network.")
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="where the settings start from")
-    parser.add_argument("--data", metavar="DIR", help="folder of photos; default: the bundled sample photos")
+    parser.add_argument("--data", metavar="DIR", help="folder of photos; default: COCO if found, else sample photos")
     # two names: torchrun takes --run for an option of its own
     parser.add_argument("--run", "--run-name", metavar="NAME", help="name in outputs/; default: the preset's name")
     parser.add_argument("--device", help="cuda, cpu, …; default: the best there is")
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     changes = {name: value for name, value in options.items() if name in names and value is not None}
     try:
         config = PRESETS[options["preset"]].replace(**changes)
-        paths = find_images(options["data"]) if options["data"] else sample_photos()
+        paths = find_photos(options["data"] or "")
         run = run_folder(options["run"] or options["preset"])
         with process_group(options["device"]):
             fit(config, paths, run, device=options["device"])

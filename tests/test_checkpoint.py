@@ -13,14 +13,18 @@ import torch
 
 from colorlib.checkpoint import (
     BEST,
+    MAY_CHANGE,
     CheckpointError,
+    describe_run,
     find_run,
     load_checkpoint,
     load_model,
+    load_state,
     save_checkpoint,
     save_model,
 )
 from colorlib.model import UNet
+from colorlib.state import Training
 
 
 @pytest.fixture
@@ -142,6 +146,73 @@ def test_nothing_in_a_file_is_executed(tmp_path, write):
     with pytest.raises(CheckpointError):
         load_model(tmp_path / "last.pt")
     assert not (tmp_path / "trap").exists()
+
+
+# --- a run that goes on -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(tmp_path, config):
+    """A run that has a state: (its folder, its settings, its split, the state)."""
+    run, split = tmp_path / "run", {"train": [tmp_path / "a.png", tmp_path / "b.png"], "val": [tmp_path / "c.png"]}
+    describe_run(run, config, split)
+    training = Training(config, torch.device("cpu"))
+    save_checkpoint(run / "last.pt", training.state_dict())
+    return run, config, split, training.state_dict()
+
+
+def test_new_run_has_no_state(tmp_path, config):
+    assert load_state(tmp_path / "run", config, {"train": [tmp_path / "a.png"]}) is None
+    describe_run(tmp_path / "run", config, {"train": [tmp_path / "a.png"]})
+    assert load_state(tmp_path / "run", config, {"train": [tmp_path / "b.png"]}) is None, "nothing was trained yet"
+
+
+def test_state_of_a_run(begun):
+    run, config, split, state = begun
+    assert_same(load_state(run, config, split), state)
+
+
+def test_state_without_all_its_parts_says_what_to_do(begun):
+    """Such as one of an older version, or of something else."""
+    run, config, split, state = begun
+    others = [{name: state[name] for name in state if name != missing} for missing in state]
+    assert len(others) == 10
+    for other in [*others, {}, 5, torch.zeros(3), [1, 2]]:
+        torch.save(other, run / "last.pt")
+        with pytest.raises(CheckpointError, match=r"^last\.pt of run run is not the state .*: delete it to start anew"):
+            load_state(run, config, split)
+    (run / "last.pt").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"^last\.pt is damaged.*delete it to start anew"):
+        load_state(run, config, split)
+
+
+def test_settings_of_a_run_stay_but_for_those_that_decide_nothing(begun):
+    run, config, split, _ = begun
+    values = {
+        "epochs": 99, "compile": True, "num_workers": 5, "checkpoint_every": 7, "keep_every": 3, "samples": 9,
+    }  # fmt: skip
+    assert values.keys() == MAY_CHANGE
+    assert load_state(run, config.replace(**values), split) is not None
+    with pytest.raises(ValueError, match=r"run run was begun otherwise \(depth was 4, is 5; schedule was constant, is"):
+        load_state(run, config.replace(depth=5, schedule="cosine", **values), split)
+
+
+def test_photos_of_a_run_stay_in_their_parts_but_may_move(begun, tmp_path):
+    run, config, split, _ = begun
+    moved = {part: [tmp_path / "elsewhere" / path.name for path in paths] for part, paths in split.items()}
+    assert load_state(run, config, moved) is not None
+    for other in ({"train": split["train"]}, {"train": split["val"], "val": split["train"]}):
+        with pytest.raises(ValueError, match="begun with other photos: give the new run another name"):
+            load_state(run, config, other)
+
+
+def test_settings_that_an_older_version_did_not_know_have_their_defaults(begun):
+    run, config, split, _ = begun
+    settings = json.loads((run / "config.json").read_text())
+    for name in ("schedule", "compile", "checkpoint_every"):
+        del settings[name]
+    (run / "config.json").write_text(json.dumps(settings))
+    assert load_state(run, config, split) is not None
 
 
 # --- weights ------------------------------------------------------------------------------------------------

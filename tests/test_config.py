@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from colorlib.config import PRESETS, RELEASE, SEED, TINY, Config
+from colorlib.config import PRECISIONS, PRESETS, RELEASE, SCHEDULES, SEED, TINY, Config
 
 
 def test_is_frozen():
@@ -25,10 +25,16 @@ def test_defaults_are_the_original_recipe():
     assert Config() == SEED
     recipe = {
         "width": 64, "depth": 7, "dropout": 0.5, "image_size": 256, "batch_size": 16, "learning_rate": 2e-4,
-        "epochs": 50, "precision": "float32",
+        "epochs": 50, "schedule": "constant",
     }  # fmt: skip
     assert {name: getattr(SEED, name) for name in recipe} == recipe
     assert not SEED.augments
+
+
+def test_arithmetic_and_extras_are_left_to_the_device_unless_asked_for():
+    for config in PRESETS.values():
+        assert (config.precision, config.compile, config.checkpoint_every) == ("auto", False, 0)
+        assert config.num_workers == 2, "photos are read by helpers the first time"
 
 
 def test_presets_are_named_and_different():
@@ -76,7 +82,8 @@ def test_whole_numbers_are_taken_for_floats_but_nothing_else_is():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("width", 8.0), ("width", "8"), ("width", True), ("flip", 1), ("flip", "yes"), ("precision", 32), ("rotate", "5"),
-     ("rotate", True), ("seed", None)],
+     ("rotate", True), ("seed", None), ("precision", None), ("schedule", 1), ("schedule", True), ("compile", 1),
+     ("compile", "yes"), ("checkpoint_every", 1.0), ("checkpoint_every", True)],
 )  # fmt: skip
 def test_wrong_type(name, value):
     with pytest.raises(ValueError, match=f"{name} must be of type .*got {value!r}"):
@@ -89,7 +96,8 @@ WRONG = {
     "val_fraction": [-0.1, 0.96, 1.0], "test_fraction": [-0.1, 0.96], "min_crop": [0.0, 1.1, -0.5],
     "rotate": [-1.0, 46.0, float("nan")], "contrast": [-0.1, 1.0], "saturation": [-0.1, 1.0],
     "learning_rate": [0.0, -1e-3, float("nan")], "num_workers": [-1], "keep_every": [-1], "seed": [-1],
-    "precision": ["float16", "", "Float32"],
+    "precision": ["float64", "", "Float32", "AUTO", "fp16"], "schedule": ["linear", "", "Cosine"],
+    "checkpoint_every": [-1],
 }  # fmt: skip
 
 
@@ -99,13 +107,14 @@ def test_out_of_range(name, value):
         Config(**{name: value})
 
 
-def test_every_setting_but_the_switch_has_a_range():
-    assert set(WRONG) == {field.name for field in dataclasses.fields(Config)} - {"flip"}
+def test_every_setting_but_the_switches_has_a_range():
+    assert set(WRONG) == {field.name for field in dataclasses.fields(Config)} - {"flip", "compile"}
 
 
 RIGHT = {"depth": [4, 10], "image_size": [16], "photo_size": [16], "dropout": [0.0, 0.99], "min_crop": [1.0, 0.01],
-         "rotate": [0.0, 45.0], "contrast": [0.0, 0.99], "val_fraction": [0.0, 0.9], "precision": ["bfloat16"],
-         "width": [1], "keep_every": [0, 1], "num_workers": [0], "seed": [0]}  # fmt: skip
+         "rotate": [0.0, 45.0], "contrast": [0.0, 0.99], "val_fraction": [0.0, 0.9], "precision": list(PRECISIONS),
+         "width": [1], "keep_every": [0, 1], "num_workers": [0], "seed": [0],
+         "schedule": list(SCHEDULES), "checkpoint_every": [0, 1, 10**6], "compile": [False, True]}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in RIGHT.items() for value in values])
@@ -118,3 +127,18 @@ def test_limits_are_allowed(name, value):
 )
 def test_each_part_of_the_augmentation_switches_it_on(change):
     assert SEED.replace(**change).augments
+
+
+def test_choices_are_named_when_another_one_is_asked_for():
+    assert PRECISIONS == ("auto", "float32", "bfloat16", "float16") and SCHEDULES == ("constant", "cosine")
+    with pytest.raises(ValueError, match=r"precision must be one of auto, float32, bfloat16, float16; got .*'half'"):
+        Config(precision="half")
+    with pytest.raises(ValueError, match=r"schedule must be one of constant, cosine; got .*'step'"):
+        Config(schedule="step")
+    with pytest.raises(ValueError, match="num_workers, checkpoint_every, keep_every and seed must not be negative"):
+        Config(checkpoint_every=-5)
+
+
+@pytest.mark.parametrize("change", [{"schedule": "cosine"}, {"compile": True}, {"precision": "bfloat16"}])
+def test_how_it_is_computed_is_no_augmentation(change):
+    assert not SEED.replace(**change).augments

@@ -1,5 +1,6 @@
 """Finding, splitting, reading, augmenting and serving photos."""
 
+import itertools
 import math
 import random
 import struct
@@ -11,8 +12,10 @@ import pytest
 import skimage.color
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
-from colorlib.color import decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from colorlib import cache, data
+from colorlib.color import encode_lab, rgb_to_lab
 from colorlib.config import Config
 from colorlib.data import (
     ColorizationDataset,
@@ -178,34 +181,151 @@ def test_sample_photos_that_are_not_installed(monkeypatch):
 # --- the dataset without augmentation -----------------------------------------------------------------------
 
 
-def test_items(photos, config):
+@pytest.fixture(params=["resident", "streamed"])
+def keeping(request, monkeypatch):
+    """Both ways to serve photos: Lab kept in memory, and, where memory is short, made from the cache each time."""
+    if request.param == "streamed":
+        monkeypatch.setattr(data, "free_memory", lambda device: 0)
+    return request.param
+
+
+def both(item: dict[str, torch.Tensor]) -> torch.Tensor:
+    """L and ab of an item or a batch in one tensor."""
+    return torch.cat([item["L"], item["ab"]], dim=-3)
+
+
+def everything(dataset: ColorizationDataset) -> torch.Tensor:
+    """All items, one by one."""
+    return torch.stack([both(dataset[i]) for i in range(len(dataset))])
+
+
+def straightforward(path: Path, side: int) -> np.ndarray:
+    """L and ab of a photo without colorlib: Pillow resizes, scikit-image converts; float64 (3, side, side)."""
+    with Image.open(path) as image:
+        small = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    lab = skimage.color.rgb2lab(np.asarray(small)).transpose(2, 0, 1)
+    return np.concatenate([lab[:1] / 50 - 1, lab[1:] / 128])
+
+
+def test_items(photos, config, keeping):
     dataset = ColorizationDataset(photos, config)
+    assert dataset.resident == (keeping == "resident")
     assert len(dataset) == 10 and dataset.paths == list(photos) and dataset.skipped == []
     L = torch.stack([dataset[i]["L"] for i in range(10)])
     ab = torch.stack([dataset[i]["ab"] for i in range(10)])
     assert L.shape == (10, 1, 16, 16) and ab.shape == (10, 2, 16, 16)
-    assert L.dtype == ab.dtype == torch.float32
+    assert L.dtype == ab.dtype == torch.float32 and L.device == ab.device == dataset.device == torch.device("cpu")
     assert -1 <= L.min() < -0.3 and 0.3 < L.max() <= 1 and 0.2 < ab.abs().max() < 1
     assert set(dataset[0]) == {"L", "ab"}
 
 
-def test_items_are_scikit_images_lab_of_the_photo_that_pillow_resizes(photos, config):
+def test_items_end_where_the_photos_end(photos, config):
     dataset = ColorizationDataset(photos, config)
-    for i in (0, 7):
-        with Image.open(photos[i]) as image:
-            small = image.resize((16, 16), Image.Resampling.BICUBIC)
-        lab = skimage.color.rgb2lab(np.asarray(small)).transpose(2, 0, 1)
-        assert np.abs(dataset[i]["L"].numpy() - (lab[:1] / 50 - 1)).max() < 1e-4
-        assert np.abs(dataset[i]["ab"].numpy() - lab[1:] / 128).max() < 1e-4
+    for index in (10, -1):
+        with pytest.raises(IndexError, match=f"there are 10 items, from 0 on; got {index}"):
+            dataset[index]
+    assert len(list(dataset)) == 10, "a for loop ends"
+    assert torch.equal(dataset[np.int64(3)]["ab"], dataset[3]["ab"])
 
 
-def test_photos_are_read_once(tmp_path, photos, config):
+@pytest.mark.parametrize("augment", [False, True])
+def test_switched_off_augmentation_is_pillows_and_scikit_images_work_for_every_sample_photo(keeping, augment):
+    """What the fast path feeds to the network is what the straightforward one would."""
+    paths = sample_photos("color") + sample_photos("gray")
+    dataset = ColorizationDataset(paths, Config(image_size=48, photo_size=96), augment)
+    found = both(dataset[torch.arange(11)]).numpy()
+    for path, one in zip(paths, found, strict=True):
+        assert np.abs(one - straightforward(path, 48)).max() < 1e-3, path.name
+
+
+def test_items_are_scikit_images_lab_of_the_photo_that_pillow_resizes(photos, config, keeping):
+    dataset = ColorizationDataset(photos, config)
+    closeness = 2.5e-5 if keeping == "resident" else 1e-5  # half a 16-bit step is 1.5e-5
+    for i in range(10):
+        assert np.abs(both(dataset[i]).numpy() - straightforward(photos[i], 16)).max() < closeness
+
+
+def test_the_most_extreme_colors_keep_their_numbers(tmp_path, keeping):
+    """Corners of the RGB cube: 16-bit numbers neither overflow nor wrap, and L stays within its range."""
+    corners = np.array([[r, g, b] for r in (0, 255) for g in (0, 255) for b in (0, 255)], np.uint8)
+    for number, color in enumerate(corners):
+        Image.fromarray(np.full((16, 16, 3), color)).save(tmp_path / f"{number}.png")
+    paths = sorted(tmp_path.iterdir())
+    found = everything(ColorizationDataset(paths, Config(image_size=16)))
+    for one, path in zip(found.numpy(), paths, strict=True):
+        assert np.abs(one - straightforward(path, 16)).max() < 2.5e-5
+    assert -1.00001 < found[:, 0].min() < -0.9999 and 0.9999 < found[:, 0].max() < 1.00001
+
+
+def test_16_bits_lose_less_than_half_a_step(photos, config, monkeypatch):
+    exact = torch.cat(encode_lab(rgb_to_lab(pixels(photos, 16))), dim=1)
+    kept = ColorizationDataset(photos, config)
+    assert kept.lab.dtype == torch.int16 and kept.lab.numel() == 10 * 16 * 16 * 3
+    assert 1e-6 < (everything(kept) - exact).abs().max() < 0.51 / 32767
+    monkeypatch.setattr(data, "free_memory", lambda device: 0)
+    streamed = ColorizationDataset(photos, config)
+    assert not hasattr(streamed, "lab")
+    torch.testing.assert_close(everything(streamed), exact, atol=1e-6, rtol=0)
+
+
+def pixels(paths, side: int) -> torch.Tensor:
+    """Photos in [0, 1], (N, 3, side, side), resized by Pillow."""
+    small = [np.asarray(read_photo(path).resize((side, side), Image.Resampling.BICUBIC)) for path in paths]
+    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 255
+
+
+def test_lab_is_kept_where_it_fits_into_half_of_the_free_memory(photos, config, monkeypatch):
+    asked = []
+    for augment, side in ((False, 16), (True, 24)):
+        needed = 10 * side * side * 6
+        for free, resident in ((2 * needed, False), (2 * needed + 2, True)):
+            monkeypatch.setattr(data, "free_memory", lambda device, free=free: asked.append(device) or free)
+            assert ColorizationDataset(photos, config, augment).resident == resident
+    assert asked == [torch.device("cpu")] * 4
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_batch_is_its_items_to_the_bit(photos, config, keeping, augment):
+    dataset = ColorizationDataset(photos, config.replace(crops_per_photo=3), augment)
+    items = everything(dataset)
+    for numbers in ([4], [0, 9], [7, 7, 1, 7], list(range(10)), list(reversed(range(len(dataset))))):
+        batch = dataset[torch.tensor(numbers)]
+        assert batch["L"].shape == (len(numbers), 1, 16, 16) and batch["ab"].shape == (len(numbers), 2, 16, 16)
+        assert torch.equal(both(batch), items[numbers])
+
+
+def test_changing_a_batch_in_place_leaves_the_photos_as_they_are(photos, config, keeping):
+    dataset = ColorizationDataset(photos, config)
+    before = everything(dataset)
+    batch = dataset[torch.arange(10)]
+    batch["L"].zero_(), batch["ab"].fill_(1)
+    dataset[2]["L"].fill_(-1)
+    assert torch.equal(everything(dataset), before)
+
+
+def test_photos_are_read_once(tmp_path, photos, config, keeping):
     copy = tmp_path / "a.png"
     copy.write_bytes(photos[0].read_bytes())
     dataset = ColorizationDataset([copy], config)
     copy.unlink()
-    assert torch.equal(dataset[0]["L"], ColorizationDataset(photos[:1], config)[0]["L"])
-    assert dataset.photos.dtype == torch.uint8
+    for _ in range(2):
+        assert torch.equal(both(dataset[0]), both(ColorizationDataset(photos[:1], config)[0]))
+    assert dataset.photos[torch.tensor([0])].dtype == torch.uint8
+
+
+def test_photos_come_from_the_cache_the_second_time(tmp_path, photos, config, keeping, monkeypatch):
+    first = [everything(ColorizationDataset(photos, config, augment, cache=tmp_path)) for augment in (False, True)]
+    monkeypatch.setattr(cache, "read_photo", lambda path: pytest.fail(f"{path} is read again"))
+    second = [everything(ColorizationDataset(photos, config, augment, cache=tmp_path)) for augment in (False, True)]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert len(list(tmp_path.glob("*/photos.npy"))) == 2, "one of each side: 16 px, and 24 px for the crops"
+
+
+def test_the_config_says_how_many_processes_read(photos, config, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(data, "PhotoCache", lambda *arguments: calls.append(arguments) or cache.PhotoCache(*arguments))
+    ColorizationDataset(photos, config.replace(num_workers=5), True, cache=tmp_path)
+    assert calls == [(photos, 24, tmp_path, 5)]
 
 
 def bomb(png: bytes) -> bytes:
@@ -214,7 +334,7 @@ def bomb(png: bytes) -> bytes:
     return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
 
 
-def test_bad_files_are_skipped_counted_and_named(tmp_path, photos, config, capsys):
+def test_bad_files_are_skipped_counted_and_named(tmp_path, photos, config, capsys, keeping):
     good = photos[0].read_bytes()
     jpeg = tmp_path / "whole.jpg"
     Image.open(photos[1]).save(jpeg)
@@ -238,6 +358,7 @@ def test_bad_files_are_skipped_counted_and_named(tmp_path, photos, config, capsy
     assert "skipped 7 of 9 files" in printed and all(name in printed for name in names if name != "whole.jpg")
     # the photos behind a bad one are still their own
     assert torch.equal(dataset[1]["ab"], ColorizationDataset(photos[:1], config)[0]["ab"])
+    assert torch.equal(both(dataset[torch.tensor([1, 0])])[0], both(dataset[1]))
 
 
 def test_nothing_is_printed_when_all_is_well(photos, config, capsys):
@@ -256,134 +377,218 @@ def test_no_file_can_be_read(tmp_path, config):
 # --- augmentation -------------------------------------------------------------------------------------------
 
 PLAIN = Config(image_size=32, photo_size=32)
+HALF = 0.5  # of [0, 1): the crop in the middle, no turn, no mirror, no change of tone
 
 
-def draw(rgb: torch.Tensor, config: Config, count: int) -> list[torch.Tensor]:
-    """Random views, one a seed."""
-    return [random_view(rgb, config, torch.Generator().manual_seed(seed)) for seed in range(count)]
+def draw(lab: torch.Tensor, config: Config, count: int, seed: int = 0) -> torch.Tensor:
+    """Random views of one picture, as a batch."""
+    chance = torch.rand(count, 5, generator=torch.Generator().manual_seed(seed))
+    return random_view(lab.expand(count, -1, -1, -1), chance, config)
+
+
+def view(lab: torch.Tensor, config: Config, crop=HALF, turn=HALF, mirror=HALF, x=HALF, y=HALF) -> torch.Tensor:
+    """The view of one picture that these decisions give."""
+    return random_view(lab[None], torch.tensor([[crop, turn, mirror, x, y]]), config)[0]
 
 
 def coordinates(side: int = 64) -> torch.Tensor:
-    """A picture that says where it is seen: red is x and green is y, from 0 to 1."""
+    """A picture that says where it is seen: the first channel is x and the second is y, from 0 to 1."""
     centres = (torch.arange(side) + 0.5) / side
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     return torch.stack([x, y, torch.zeros_like(x)])
 
 
-def test_switched_off_augmentation_changes_nothing(photos):
+def assert_near(found: torch.Tensor, wanted: torch.Tensor, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(found, wanted, atol=atol, rtol=0)
+
+
+def test_switched_off_augmentation_changes_nothing(photos, keeping):
     plain, augmented = ColorizationDataset(photos, PLAIN), ColorizationDataset(photos, PLAIN, augment=True)
-    for i in range(10):
-        assert torch.equal(plain[i]["L"], augmented[i]["L"]) and torch.equal(plain[i]["ab"], augmented[i]["ab"])
+    assert torch.equal(everything(plain), everything(augmented))
 
 
-def test_validation_is_never_augmented(photos, config):
+def test_validation_is_never_augmented(photos, config, keeping):
     dataset = ColorizationDataset(photos, config.replace(crops_per_photo=5))
-    before = dataset[0]["L"]
+    before = everything(dataset)
     dataset.set_epoch(9)
-    assert len(dataset) == 10 and torch.equal(dataset[0]["L"], before)
+    assert len(dataset) == 10 and torch.equal(everything(dataset), before)
+    assert_near(before, everything(ColorizationDataset(photos, PLAIN.replace(image_size=16))), 0)
 
 
 def test_view_without_augmentation_is_the_photo():
-    rgb = torch.rand(3, 32, 32)
-    for view in draw(rgb, PLAIN, 5):
-        torch.testing.assert_close(view, rgb, atol=1e-5, rtol=0)
+    lab = torch.rand(3, 32, 32)
+    assert_near(draw(lab, PLAIN, 20), lab.expand(20, -1, -1, -1))
+
+
+def test_views_by_hand():
+    """Of a quarter of the area, each corner, the middle and the whole: crops whose pixels are the photo's own."""
+    lab = torch.rand(3, 64, 64)
+    config = PLAIN.replace(min_crop=0.25, flip=True, rotate=30.0)
+    assert_near(view(lab, config, crop=0, x=0, y=0), lab[:, :32, :32])
+    assert_near(view(lab, config, crop=0, x=1, y=0), lab[:, :32, 32:])
+    assert_near(view(lab, config, crop=0, x=0, y=1), lab[:, 32:, :32])
+    assert_near(view(lab, config, crop=0, x=1, y=1), lab[:, 32:, 32:])
+    assert_near(view(lab, config, crop=0), lab[:, 16:48, 16:48])
+    assert_near(view(lab, config, crop=0, x=0.25, y=0.75), lab[:, 24:56, 8:40])
+    assert_near(view(lab, config, crop=0, x=0, y=0, mirror=0.49), lab[:, :32, :32].flip(-1))
+    assert_near(view(lab, config.replace(flip=False), crop=0, x=0, y=0, mirror=0.0), lab[:, :32, :32])
+    whole = config.replace(image_size=64)
+    for x, y in ((0, 0), (0.3, 0.9)):
+        assert_near(view(lab, whole, crop=1, x=x, y=y), lab)
+    assert_near(view(lab, whole, crop=1, mirror=0), lab.flip(-1))
+
+
+def test_turns_by_hand():
+    """The pixels on the middle cross of a turned picture, from the turning's definition."""
+    config = Config(image_size=65, photo_size=65, rotate=40.0)
+    steps = (torch.arange(65) + 0.5) / 65 - 0.5  # from the middle, as a share of the picture's side
+    for turn, degrees in ((0.0, -40), (0.25, -20), (0.5, 0), (1.0, 40)):
+        x, y, _ = view(coordinates(65), config, turn=turn)
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        assert_near(x[32, 8:57], (0.5 + cos * steps)[8:57], 1e-4)
+        assert_near(y[32, 8:57], (0.5 + sin * steps)[8:57], 1e-4)
+        assert_near(x[8:57, 32], (0.5 - sin * steps)[8:57], 1e-4)
+        assert_near(y[8:57, 32], (0.5 + cos * steps)[8:57], 1e-4)
+
+
+def test_each_row_of_a_batch_has_its_own_view():
+    labs, chance = torch.rand(12, 3, 48, 48), torch.rand(12, 5)
+    config = PLAIN.replace(min_crop=0.3, flip=True, rotate=20.0)
+    together = random_view(labs, chance, config)
+    for row in range(12):
+        assert torch.equal(together[row], random_view(labs[row : row + 1], chance[row : row + 1], config)[0])
+    assert torch.equal(random_view(labs.flip(0), chance.flip(0), config), together.flip(0))
 
 
 def test_flip_mirrors_about_half_of_the_photos():
-    rgb = torch.rand(3, 32, 32)
-    mirrored = 0
-    for view in draw(rgb, PLAIN.replace(flip=True), 60):
-        changed = (view - rgb).abs().max() > 1e-4
-        torch.testing.assert_close(view, rgb.flip(-1) if changed else rgb, atol=1e-4, rtol=0)
-        mirrored += changed
-    assert 15 < mirrored < 45
+    lab = torch.rand(3, 32, 32)
+    views = draw(lab, PLAIN.replace(flip=True), 60)
+    mirrored = (views - lab).abs().amax(dim=(1, 2, 3)) > 1e-4
+    assert_near(views, torch.where(mirrored.view(-1, 1, 1, 1), lab.flip(-1), lab), 1e-4)
+    assert 15 < mirrored.sum() < 45
 
 
 def test_crops_stay_inside_and_are_as_large_as_promised():
-    config = PLAIN.replace(min_crop=0.25)
-    lefts, tops, sides = [], [], []
-    for view in draw(coordinates(), config, 80):
-        x, y = view[0], view[1]
-        step_x, step_y = x.diff(dim=1), y.diff(dim=0)
-        assert step_x.min() > 0 and step_y.min() > 0, "neither mirrored nor reflected at the edge"
-        torch.testing.assert_close(x, x[:1].expand(32, 32), atol=1e-4, rtol=0)
-        side = step_x[:, 8:24].mean().item() * 32
-        assert side == pytest.approx(step_y[8:24].mean().item() * 32, rel=1e-3), "a square stays a square"
-        lefts.append(x[0, 16].item() - side * 16.5 / 32)
-        tops.append(y[16, 0].item() - side * 16.5 / 32)
-        sides.append(side)
-    areas = np.square(sides)
+    views = draw(coordinates(), PLAIN.replace(min_crop=0.25), 80)
+    x, y = views[:, 0], views[:, 1]
+    step_x, step_y = x.diff(dim=2), y.diff(dim=1)
+    assert step_x.min() > 0 and step_y.min() > 0, "neither mirrored nor reflected at the edge"
+    assert_near(x, x[:, :1].expand(-1, 32, -1), 1e-4)
+    assert_near(y, y[:, :, :1].expand(-1, -1, 32), 1e-4)
+    sides = step_x[:, :, 8:24].mean(dim=(1, 2)) * 32
+    torch.testing.assert_close(step_y[:, 8:24].mean(dim=(1, 2)) * 32, sides, rtol=1e-3, atol=0)  # squares stay squares
+    areas = sides.square()
     assert 0.249 < areas.min() < 0.3 and 0.9 < areas.max() < 1.001
-    for starts in (np.array(lefts), np.array(tops)):
+    lefts, tops = x[:, 0, 16] - sides * 16.5 / 32, y[:, 16, 0] - sides * 16.5 / 32
+    for starts in (lefts, tops):
         ends = starts + sides
         assert starts.min() > -0.001 and ends.max() < 1.001
         assert starts.min() < 0.03 and ends.max() > 0.97, "every part of the photo is seen"
     assert abs(np.corrcoef(lefts, tops)[0, 1]) < 0.9, "left and top are drawn apart"
 
 
+def test_areas_are_drawn_evenly():
+    """A view of half the area is as likely as any other: it is the area that is uniform, not the side."""
+    areas = [
+        (view(coordinates(), PLAIN.replace(min_crop=0.2), crop=crop)[0].diff(dim=1)[:, 8:24].mean() * 32).square()
+        for crop in (0, 0.25, 0.5, 0.75, 1)
+    ]
+    assert [round(area.item(), 3) for area in areas] == [0.2, 0.4, 0.6, 0.8, 1.0]
+
+
 def test_flipped_crops_come_from_the_same_place():
-    crops, flipped = PLAIN.replace(min_crop=0.25), PLAIN.replace(min_crop=0.25, flip=True)
-    rgb = torch.rand(3, 64, 64)
-    pairs = list(zip(draw(rgb, crops, 20), draw(rgb, flipped, 20), strict=True))
-    for plain, other in pairs:
-        error = min((other - plain).abs().max(), (other - plain.flip(-1)).abs().max())
-        assert error < 1e-4
+    crops = PLAIN.replace(min_crop=0.25, rotate=15.0)
+    lab = torch.rand(3, 64, 64)
+    plain, other = draw(lab, crops.replace(rotate=0.0), 20), draw(lab, crops.replace(rotate=0.0, flip=True), 20)
+    errors = torch.stack([(other - plain), (other - plain.flip(-1))]).abs().amax(dim=(2, 3, 4))
+    assert errors.amin(dim=0).max() < 1e-4
+    same = view(lab, crops.replace(flip=True), crop=0.2, turn=0.9, x=0.1, y=0.7, mirror=0.9)
+    assert_near(view(lab, crops.replace(flip=True), crop=0.2, turn=0.9, x=0.1, y=0.7, mirror=0.1), same.flip(-1), 1e-4)
 
 
 def test_rotation_is_small_to_both_sides_and_without_black_corners():
-    angles = []
-    for view in draw(coordinates(), PLAIN.replace(rotate=10.0), 60):
-        middle = view[0, 8:24, 8:24]
-        angles.append(math.degrees(math.atan2(middle.diff(dim=0).mean(), middle.diff(dim=1).mean())))
-        stretch = math.hypot(middle.diff(dim=0).mean(), middle.diff(dim=1).mean()) * 32
-        assert stretch == pytest.approx(1, rel=0.01), "turned, not squeezed"
-    assert -10.1 < min(angles) < -7 and 7 < max(angles) < 10.1
+    middle = draw(coordinates(), PLAIN.replace(rotate=10.0), 60)[:, 0, 8:24, 8:24]
+    down, right = middle.diff(dim=1).mean(dim=(1, 2)), middle.diff(dim=2).mean(dim=(1, 2))
+    angles = torch.atan2(down, right).rad2deg()
+    torch.testing.assert_close(torch.hypot(down, right) * 32, torch.ones(60), rtol=0.01, atol=0)  # not squeezed
+    assert -10.1 < angles.min() < -7 and 7 < angles.max() < 10.1
     white = torch.ones(3, 32, 32)
-    assert all(view.min() > 0.999 for view in draw(white, PLAIN.replace(rotate=45.0), 10))
+    assert draw(white, PLAIN.replace(rotate=45.0), 10).min() > 0.999
 
 
 def test_mirrored_and_turned_views_keep_right_angles():
-    for view in draw(coordinates(), PLAIN.replace(rotate=30.0, flip=True), 20):
-        slopes = view[:2, 10:22, 10:22]
-        along_x, along_y = slopes.diff(dim=2).mean(dim=(1, 2)) * 32, slopes.diff(dim=1).mean(dim=(1, 2)) * 32
-        assert abs(along_x @ along_y) < 0.01, "not sheared"
-        assert along_x.norm().item() == pytest.approx(1, rel=0.01) and along_y[1] > 0.8, "never upside down"
+    slopes = draw(coordinates(), PLAIN.replace(rotate=30.0, flip=True), 20)[:, :2, 10:22, 10:22]
+    along_x, along_y = slopes.diff(dim=3).mean(dim=(2, 3)) * 32, slopes.diff(dim=2).mean(dim=(2, 3)) * 32
+    assert (along_x * along_y).sum(dim=1).abs().max() < 0.01, "not sheared"
+    torch.testing.assert_close(along_x.norm(dim=1), torch.ones(20), rtol=0.01, atol=0)
+    assert along_y[:, 1].min() > 0.8, "never upside down"
 
 
 def test_view_has_the_networks_size():
-    assert draw(torch.rand(3, 48, 48), PLAIN.replace(min_crop=0.5), 1)[0].shape == (3, 32, 32)
+    assert draw(torch.rand(3, 48, 48), PLAIN.replace(min_crop=0.5), 2).shape == (2, 3, 32, 32)
+
+
+def test_views_keep_L_and_ab_in_step():
+    """Where ab is a linear function of L in the photo, it is the same one in every view."""
+    L = torch.rand(1, 48, 48) * 2 - 1
+    views = draw(torch.cat([L, 0.5 * L + 0.1, -0.3 * L - 0.2]), PLAIN.replace(min_crop=0.3, flip=True, rotate=45.0), 50)
+    assert_near(views[:, 1], 0.5 * views[:, 0] + 0.1)
+    assert_near(views[:, 2], -0.3 * views[:, 0] - 0.2)
+
+
+def test_tones_by_hand():
+    lab = torch.rand(1, 3, 8, 8) * 0.6 - 0.3
+    L, ab = lab[:, :1], lab[:, 1:]
+    config = PLAIN.replace(contrast=0.2, saturation=0.4)
+    for row, contrast, saturation in (
+        ((0.5, 0.5), 1.0, 1.0), ((0.0, 0.5), 0.8, 1.0), ((1.0, 0.5), 1.2, 1.0), ((0.5, 0.0), 1.0, 0.6),
+        ((0.5, 1.0), 1.0, 1.4), ((0.25, 0.75), 0.9, 1.2),
+    ):  # fmt: skip
+        wanted = torch.cat([L.mean() + (L - L.mean()) * contrast, ab * saturation], dim=1)
+        assert_near(random_tone(lab, torch.tensor([row]), config), wanted, 1e-6)
+    assert_near(random_tone(lab, torch.rand(1, 2), PLAIN), lab, 1e-6)
+
+
+def test_each_row_of_a_batch_has_its_own_tone():
+    """And its own mean brightness, about which the contrast changes."""
+    labs, chance = torch.rand(6, 3, 8, 8) * 0.5 + torch.linspace(-0.6, 0.1, 6).view(6, 1, 1, 1), torch.rand(6, 2)
+    config = PLAIN.replace(contrast=0.3, saturation=0.3)
+    together = random_tone(labs, chance, config)
+    for row in range(6):
+        assert torch.equal(together[row], random_tone(labs[row : row + 1], chance[row : row + 1], config)[0])
+    assert_near(together[:, 0].mean(dim=(1, 2)), labs[:, 0].mean(dim=(1, 2)))
+
+
+def tones(**change: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A picture's scaled Lab (1, 3, 16, 16) and 60 changed ones."""
+    lab = torch.cat(encode_lab(rgb_to_lab(torch.rand(1, 3, 16, 16) * 0.5 + 0.25)), dim=1)
+    chance = torch.rand(60, 2, generator=torch.Generator().manual_seed(0))
+    return lab, random_tone(lab.expand(60, -1, -1, -1), chance, PLAIN.replace(**change))
 
 
 def test_contrast_changes_L_alone():
-    L, ab = encode_lab(rgb_to_lab(torch.rand(3, 16, 16) * 0.5 + 0.25))
-    factors = []
-    for seed in range(60):
-        new_L, new_ab = random_tone(L, ab, PLAIN.replace(contrast=0.3), torch.Generator().manual_seed(seed))
-        assert torch.equal(new_ab, ab)
-        assert new_L.mean().item() == pytest.approx(L.mean().item(), abs=1e-5)
-        factor = ((new_L - L.mean()) * (L - L.mean())).sum() / (L - L.mean()).square().sum()
-        torch.testing.assert_close(new_L, L.mean() + (L - L.mean()) * factor, atol=1e-5, rtol=0)
-        factors.append(factor.item())
-    assert 0.699 < min(factors) < 0.75 and 1.25 < max(factors) < 1.301
+    lab, changed = tones(contrast=0.3)
+    assert torch.equal(changed[:, 1:], lab[:, 1:].expand(60, -1, -1, -1))
+    L, new_L = lab[:, 0], changed[:, 0]
+    assert_near(new_L.mean(dim=(1, 2)), L.mean().expand(60))
+    factors = ((new_L - L.mean()) * (L - L.mean())).sum(dim=(1, 2)) / (L - L.mean()).square().sum()
+    assert_near(new_L, L.mean() + (L - L.mean()) * factors.view(-1, 1, 1))
+    assert 0.699 < factors.min() < 0.75 and 1.25 < factors.max() < 1.301
 
 
 def test_saturation_changes_ab_alone():
-    L, ab = encode_lab(rgb_to_lab(torch.rand(3, 16, 16) * 0.5 + 0.25))
-    factors = []
-    for seed in range(60):
-        new_L, new_ab = random_tone(L, ab, PLAIN.replace(saturation=0.3), torch.Generator().manual_seed(seed))
-        torch.testing.assert_close(new_L, L, atol=1e-6, rtol=0)
-        factor = (new_ab / ab).median().item()
-        torch.testing.assert_close(new_ab, ab * factor, atol=1e-5, rtol=0)
-        factors.append(factor)
-    assert 0.699 < min(factors) < 0.75 and 1.25 < max(factors) < 1.301
+    lab, changed = tones(saturation=0.3)
+    assert_near(changed[:, :1], lab[:, :1].expand(60, -1, -1, -1), 1e-6)
+    factors = (changed[:, 1:] / lab[:, 1:]).flatten(1).median(dim=1).values
+    assert_near(changed[:, 1:], lab[:, 1:] * factors.view(-1, 1, 1, 1))
+    assert 0.699 < factors.min() < 0.75 and 1.25 < factors.max() < 1.301
 
 
 def test_tone_stays_in_range():
-    L, ab = torch.tensor([-1.0, 0.5, 1.0]).view(1, 1, 3), torch.tensor([[-0.95, 0.9, 0.99]] * 2).view(2, 1, 3)
-    for seed in range(20):
-        both = random_tone(L, ab, PLAIN.replace(contrast=0.9, saturation=0.9), torch.Generator().manual_seed(seed))
-        assert all(tensor.abs().max() <= 1 for tensor in both)
+    L, ab = torch.tensor([-1.0, 0.5, 1.0]), torch.tensor([-0.95, 0.9, 0.99])
+    lab = torch.stack([L, ab, ab]).view(1, 3, 1, 3).expand(20, -1, -1, -1)
+    changed = random_tone(lab, torch.rand(20, 2), PLAIN.replace(contrast=0.9, saturation=0.9))
+    assert changed.abs().max() == 1
 
 
 @pytest.fixture
@@ -395,103 +600,225 @@ def two_colors(tmp_path):
     return tmp_path / "two.png"
 
 
-def test_color_moves_with_brightness(two_colors):
+def test_color_moves_with_brightness(two_colors, keeping):
     """Whatever a crop, a mirror or a turn does to L, it does to ab."""
     config = PLAIN.replace(min_crop=0.5, flip=True, rotate=20.0, photo_size=48, crops_per_photo=40)
-    dataset = ColorizationDataset([two_colors], config, augment=True)
-    red_on_the_left = 0
-    for i in range(len(dataset)):
-        L, ab = dataset[i]["L"], dataset[i]["ab"]
-        bright, blue = L[0] > -0.15, ab[1] < -0.3
-        assert bright.any() and blue.any()
-        assert (bright & blue).float().mean() < 0.01 and (~bright & ~blue).float().mean() < 0.04, "edges aside"
-        # L is the L of the very picture that L and ab make together
-        rgb = lab_to_rgb(decode_lab(L, ab))
-        torch.testing.assert_close(encode_lab(rgb_to_lab(rgb))[0], L, atol=1e-3, rtol=0)
-        red_on_the_left += bool(bright[:, 0].float().mean() > bright[:, -1].float().mean())
+    views = both(ColorizationDataset([two_colors], config, augment=True)[torch.arange(40)])
+    L, ab = views[:, :1], views[:, 1:]
+    bright, blue = L[:, 0] > -0.15, ab[:, 1] < -0.3
+    assert bright.any(dim=(1, 2)).all() and blue.any(dim=(1, 2)).all()
+    assert (bright & blue).float().mean() < 0.02 and (~bright & ~blue).float().mean() < 0.04, "edges aside"
+    # at the edge, too: as much of the way as L goes from blue's to red's, ab goes
+    red, dark = torch.cat(encode_lab(rgb_to_lab(torch.eye(3)[[0, 2]].view(2, 3, 1, 1))), dim=1).unbind()
+    way = (L - dark[0]) / (red[0] - dark[0])
+    assert way.min() > -1e-3 and way.max() < 1.001
+    assert_near(ab, dark[1:] + way * (red - dark)[1:], 1e-3)
+    red_on_the_left = (bright[:, :, 0].float().mean(dim=1) > bright[:, :, -1].float().mean(dim=1)).sum()
     assert 8 < red_on_the_left < 32
 
 
-def test_items_get_the_tone_too(photos):
-    plain = ColorizationDataset(photos, PLAIN)
-    contrast = ColorizationDataset(photos, PLAIN.replace(contrast=0.5), augment=True)
-    saturation = ColorizationDataset(photos, PLAIN.replace(saturation=0.5), augment=True)
-    changes = [
-        [(dataset[i][key] - plain[i][key]).abs().max().item() for i in range(10)]
-        for dataset, key in ((contrast, "L"), (contrast, "ab"), (saturation, "ab"), (saturation, "L"))
-    ]
-    for does_change, does_not in (changes[:2], changes[2:]):
-        assert sorted(does_change)[2] > 0.02 and max(does_not) < 1e-4
+def test_items_get_the_tone_too(photos, keeping):
+    plain = everything(ColorizationDataset(photos, PLAIN))
+    for change, changed, kept in (("contrast", [0], [1, 2]), ("saturation", [1, 2], [0])):
+        dataset = ColorizationDataset(photos, PLAIN.replace(**{change: 0.5}), augment=True)
+        changes = (everything(dataset) - plain).abs().amax(dim=(2, 3))
+        assert changes[:, changed].amax(dim=1).sort().values[2] > 0.02 and changes[:, kept].max() < 1e-4
 
 
-def everything(dataset: ColorizationDataset) -> torch.Tensor:
-    return torch.stack([torch.cat([dataset[i]["L"], dataset[i]["ab"]]) for i in range(len(dataset))])
+def test_each_item_is_decided_by_seven_numbers_of_its_own(photos, config, monkeypatch):
+    """Else a large crop would always come with a strong contrast, say, or all photos of a batch be turned alike."""
+    used = []
+    for name in ("random_view", "random_tone"):
+        function = getattr(data, name)
+        monkeypatch.setattr(data, name, lambda lab, chance, c, f=function: used.append(chance) or f(lab, chance, c))
+    dataset = ColorizationDataset(photos, config.replace(crops_per_photo=20), augment=True)
+    dataset[torch.arange(200)]
+    chance = torch.cat(used, dim=1)
+    assert chance.shape == (200, 7) and chance.unique().numel() > 1390
+    assert 0 <= chance.min() < 0.01 and 0.99 < chance.max() < 1
+    assert (chance.mean(dim=0) - 0.5).abs().max() < 0.1
+    correlation = np.corrcoef(chance.T) - np.eye(7)
+    assert np.abs(correlation).max() < 0.3
 
 
-def test_items_depend_on_seed_epoch_and_index_alone(photos, config):
-    dataset = ColorizationDataset(photos[:3], config.replace(crops_per_photo=2), augment=True)
+def test_items_depend_on_seed_epoch_and_index_alone(photos, config, keeping):
+    config = config.replace(crops_per_photo=2)
+    dataset = ColorizationDataset(photos[:3], config, augment=True)
     first = everything(dataset)
     torch.manual_seed(12), random.seed(5), np.random.seed(6)
     assert torch.equal(everything(dataset), first)
-    again = ColorizationDataset(photos[:3], config.replace(crops_per_photo=2), augment=True)
-    assert torch.equal(torch.stack([torch.cat(list(again[i].values())) for i in (5, 0, 3)]), first[[5, 0, 3]])
+    again = ColorizationDataset(photos[:3], config, augment=True)
+    assert torch.equal(torch.stack([both(again[i]) for i in (5, 0, 3)]), first[[5, 0, 3]])
 
     dataset.set_epoch(1)
     second = everything(dataset)
-    other_seed = everything(ColorizationDataset(photos[:3], config.replace(crops_per_photo=2, seed=4), augment=True))
-    for other in (second, other_seed):
-        assert ((other - first).abs().amax(dim=(1, 2, 3)) > 0.01).all()
+    dataset.set_epoch(2)
+    third = everything(dataset)
+    other_seed = everything(ColorizationDataset(photos[:3], config.replace(seed=4), augment=True))
+    for one, other in ((first, second), (first, third), (second, third), (first, other_seed), (second, other_seed)):
+        assert ((other - one).abs().amax(dim=(1, 2, 3)) > 0.01).all()
     dataset.set_epoch(0)
     assert torch.equal(everything(dataset), first)
 
 
-def test_drawing_leaves_the_global_generator_alone(photos, config):
-    dataset = ColorizationDataset(photos[:1], config, augment=True)
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 6, 12, 100])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_items_are_the_same_for_any_batch_size_and_share(photos, config, keeping, batch_size, processes):
+    dataset = ColorizationDataset(photos[:6], config.replace(crops_per_photo=2), augment=True)
+    dataset.set_epoch(3)
+    items = everything(dataset)
+    for k in range(processes):
+        share = (k, processes)
+        for shuffle in (False, True):
+            numbers = list(get_dataloader(Numbers(12), batch_size, shuffle, 5, share=share))
+            found = [both(batch) for batch in get_dataloader(dataset, batch_size, shuffle, 5, share=share)]
+            assert len(numbers) == len(found)
+            assert all(torch.equal(batch, items[rows]) for batch, rows in zip(found, numbers, strict=True))
+
+
+def test_kept_and_streamed_photos_give_the_same_views(photos, config, monkeypatch):
+    config = config.replace(crops_per_photo=8)
+    found = []
+    for free in (10**12, 0):
+        monkeypatch.setattr(data, "free_memory", lambda device, free=free: free)
+        dataset = ColorizationDataset(photos, config, augment=True)
+        dataset.set_epoch(2)
+        assert dataset.resident == bool(free)
+        found.append(everything(dataset))
+    assert not torch.equal(*found)
+    assert_near(*found, 1e-4)
+
+
+def test_the_global_generator_is_left_alone(photos, config, keeping, tmp_path):
     before = torch.get_rng_state()
+    dataset = ColorizationDataset(photos, config, augment=True, cache=tmp_path)
+    dataset.set_epoch(1)
     dataset[0]
+    for shuffle in (False, True):
+        list(get_dataloader(dataset, 4, shuffle))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_crops_per_photo(photos, config):
+def test_crops_per_photo(photos, config, keeping):
     dataset = ColorizationDataset(photos[:3], config.replace(crops_per_photo=4), augment=True)
     assert len(dataset) == 12
     views = everything(dataset)
     assert all((views[i] - views[i + 3]).abs().max() > 0.01 for i in range(9)), "each time another crop"
     plain = ColorizationDataset(photos[:3], PLAIN.replace(crops_per_photo=4), augment=True)
     assert len(plain) == 12 and torch.equal(plain[1]["ab"], plain[10]["ab"])
+    whole = everything(ColorizationDataset(photos[:3], PLAIN))
+    assert torch.equal(both(plain[torch.arange(12)]), whole.repeat(4, 1, 1, 1)), "item i is photo i modulo 3"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_items(photos, config, keeping):
+    for augment in (False, True):
+        here, there = (ColorizationDataset(photos, config, augment, device) for device in ("cpu", "cuda"))
+        assert here.resident == there.resident == (keeping == "resident")
+        for expected, batch in zip(get_dataloader(here, 4, True), get_dataloader(there, 4, True), strict=True):
+            assert batch["L"].is_cuda and batch["ab"].is_cuda
+            assert_near(both(batch).cpu(), both(expected), 1e-4)
 
 
 # --- batches ------------------------------------------------------------------------------------------------
 
 
-def batches(dataset, **options) -> list[torch.Tensor]:
-    return [torch.cat([batch["L"], batch["ab"]], dim=1) for batch in get_dataloader(dataset, 4, **options)]
+class Numbers(Dataset):
+    """In place of photos: each item is its number."""
+
+    home = torch.device("cpu")
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        assert index.dtype == torch.int64 and index.ndim == 1
+        return index
+
+
+def numbers(count: int, *arguments, **options) -> list[list[int]]:
+    """The numbers of each batch."""
+    return [batch.tolist() for batch in get_dataloader(Numbers(count), *arguments, **options)]
+
+
+def flat(lists: list[list]) -> list:
+    return list(itertools.chain.from_iterable(lists))
 
 
 def test_last_batch_is_smaller(photos, config):
     loader = get_dataloader(ColorizationDataset(photos, config), 4)
+    assert len(loader) == 3
     assert [(tuple(batch["L"].shape), tuple(batch["ab"].shape)) for batch in loader] == [
         ((4, 1, 16, 16), (4, 2, 16, 16)), ((4, 1, 16, 16), (4, 2, 16, 16)), ((2, 1, 16, 16), (2, 2, 16, 16)),
     ]  # fmt: skip
 
 
-def test_order(photos, config):
+def test_order(photos, config, keeping):
     dataset = ColorizationDataset(photos, config)
-    in_order = torch.cat(batches(dataset))
+
+    def served(**options) -> torch.Tensor:
+        return torch.cat([both(batch) for batch in get_dataloader(dataset, 4, **options)])
+
+    in_order = served()
     assert torch.equal(in_order, everything(dataset))
-    shuffled = torch.cat(batches(dataset, shuffle=True, seed=1))
+    shuffled = served(shuffle=True, seed=1)
     torch.manual_seed(77)
-    assert torch.equal(torch.cat(batches(dataset, shuffle=True, seed=1)), shuffled)
-    assert not torch.equal(torch.cat(batches(dataset, shuffle=True, seed=2)), shuffled)
+    assert torch.equal(served(shuffle=True, seed=1), shuffled)
+    assert not torch.equal(served(shuffle=True, seed=2), shuffled)
     order = [int(torch.nonzero((in_order == one).flatten(1).all(dim=1))[0]) for one in shuffled]
     assert sorted(order) == list(range(10)) and order != list(range(10))
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")  # on a computer with one core
-def test_same_batches_for_any_number_of_workers(photos, config):
-    dataset = ColorizationDataset(photos, config, augment=True)
-    for epoch in range(2):
-        dataset.set_epoch(epoch)
-        alone, helped = (batches(dataset, shuffle=True, seed=epoch, num_workers=n) for n in (0, 2))
-        assert len(alone) == len(helped) == 3
-        assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
+def test_a_loader_gives_the_same_batches_each_time():
+    loader = get_dataloader(Numbers(20), 6, shuffle=True, seed=3)
+    assert [batch.tolist() for batch in loader] == [batch.tolist() for batch in loader] == numbers(20, 6, True, 3)
+
+
+def test_shuffling_is_thorough():
+    orders = torch.tensor([flat(numbers(50, 8, True, seed)) for seed in range(200)])
+    assert (orders.sort(dim=1).values == torch.arange(50)).all(), "each photo once"
+    assert (orders.double().mean(dim=0) - 24.5).abs().max() < 6, "every photo comes at any place"
+    assert len({tuple(order) for order in orders.tolist()}) == 200
+
+
+@pytest.mark.parametrize("share", [(0, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_first_leaves_out_the_batches_before_and_changes_nothing_else(shuffle, share):
+    whole = numbers(23, 4, shuffle, 7, share=share)
+    assert len(whole) == 6
+    for first in range(8):
+        rest = get_dataloader(Numbers(23), 4, shuffle, 7, first, share)
+        assert len(rest) == max(0, 6 - first)
+        assert [batch.tolist() for batch in rest] == whole[first:]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 6])
+@pytest.mark.parametrize("count", [1, 5, 12, 23, 31])
+def test_shares_of_a_training_epoch_are_equal_and_disjoint(count, processes):
+    """So that no process waits for another's batch."""
+    whole = numbers(count, 6, True, seed=2)
+    shares = [numbers(count, 6, True, seed=2, share=(k, processes)) for k in range(processes)]
+    assert len({tuple(map(len, share)) for share in shares}) == 1, "equal batches, and equally many"
+    assert all(batch for share in shares for batch in share), "no empty batch"
+    for wanted, *parts in zip(whole, *shares, strict=False):
+        together = sorted(flat(parts))
+        assert together == sorted(wanted[: len(wanted) // processes * processes]), "together the batch of one process"
+    seen = flat(flat(shares))
+    assert len(seen) == len(set(seen)) and count - len(seen) <= processes - 1
+    lengths = {len(get_dataloader(Numbers(count), 6, True, share=(k, processes))) for k in range(processes)}
+    assert lengths == {len(shares[0])}
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 6, 7])
+@pytest.mark.parametrize("count", [1, 5, 12, 23, 31])
+def test_shares_of_a_validation_are_complete_and_disjoint(count, processes):
+    shares = [numbers(count, 6, share=(k, processes)) for k in range(processes)]
+    assert sorted(flat(flat(shares))) == list(range(count))
+    assert all(batch for share in shares for batch in share), "no empty batch"
+    for k, share in enumerate(shares):
+        assert len(get_dataloader(Numbers(count), 6, share=(k, processes))) == len(share)
+        for batch in share:
+            assert len({number // 6 for number in batch}) == 1, "a part of one batch"
