@@ -11,6 +11,7 @@ step after the other. Both ways get the same photos, the same network, the same 
 import argparse
 import contextlib
 import io
+import multiprocessing
 import re
 import statistics
 import sys
@@ -19,6 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -294,8 +296,8 @@ def measure_training(
 
 
 def measure_use(
-    table: Table, model: torch.nn.Module, config: Config, device: torch.device, rounds: int, megapixels: float
-):
+    table: Table, model: torch.nn.Module, config: Config, device: torch.device, rounds: int, quick: bool
+) -> None:
     """Pictures out of a trained network: one small photo, several at once, a large one from its file."""
     colorizer, size = Colorizer(model, config, config.precision), config.image_size
     photo = read_photo(sample_photos()[0])
@@ -313,9 +315,8 @@ def measure_use(
         times = in_turn(lambda: model(L), lambda: colorizer.predict_ab(L), rounds, device)
     table.speed(f"{len(L)} photos at once, the network alone", len(L), *times)
 
-    side = int((megapixels * 1e6 / 12) ** 0.5)
     file = io.BytesIO()
-    photo.resize((4 * side, 3 * side), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    photo.resize((800, 600) if quick else (4000, 3000), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
     jpeg = file.getvalue()
     ways = (lambda: plain(read_photo(jpeg)), lambda: colorizer.colorize(jpeg))
     slow, fast = in_turn(*ways, 2, device)
@@ -323,16 +324,30 @@ def measure_use(
     decoding = statistics.median(seconds(lambda: read_photo(jpeg), device) for _ in range(5))
     slow, fast = slow - decoding, fast - decoding
     table.pair("12-megapixel photo, apart from decoding", "s", slow, fast, slow / fast)
-    usage = []
-    for way in ways:
-        with peak_memory(torch.device("cpu")) as memory:
-            way()
-        usage.append(memory["more"])
-    table.pair("memory for a 12-megapixel photo", "GB", *usage, usage[0] / max(usage[1], 1e-3))
+    if not quick:
+        usage = []
+        for ours in (False, True):  # each in a process of its own: freed memory is not always given back
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                usage.append(pool.submit(memory_of, ours, jpeg, config, str(device)).result())
+        table.pair("memory for a 12-megapixel photo", "GB", *usage, usage[0] / usage[1])
     exact = Colorizer(model, config, "float32").colorize(small).astype(int)
     difference = np.abs(exact - colorizer.colorize(small)).mean()
     what = f"colours in {config.precision} against float32, mean difference"
     table.single(what, "8-bit steps", float(difference))
+
+
+def memory_of(ours: bool, jpeg: bytes, config: Config, device: str) -> float:
+    """GB of the computer's memory that a photo takes beyond the network that colours it."""
+    model = UNet(config.width, config.depth).eval().to(device)
+    colorizer = Colorizer(model, config, config.precision)
+
+    def work(photo: Image.Image) -> None:
+        colorizer.colorize(photo) if ours else plain_colorize(model, photo, config.image_size, torch.device(device))
+
+    work(Image.new("RGB", (256, 256)))
+    with peak_memory(torch.device("cpu")) as memory:
+        work(read_photo(jpeg))
+    return memory["more"]
 
 
 def main(arguments: list[str] | None = None) -> pd.DataFrame:
@@ -360,7 +375,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
         table = Table()
         measure_data(table, paths, loader, config, device, options.rounds)
         model = measure_training(table, paths, loader, config, device, options.rounds, options.quick)
-        measure_use(table, model, config, device, options.rounds, 0.5 if options.quick else 12)
+        measure_use(table, model, config, device, options.rounds, options.quick)
     table = pd.DataFrame(table.rows)
     column = 1 if device.type == "cuda" else 0
     table["aim"] = [AIMS[what][column] if what in AIMS else None for what in table["what"]]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from colorlib.files import replacing
+from colorlib.files import remove_leftovers, replacing
 from colorlib.photo import PhotoError, read_photo, resize_photo
 
 FEW = 100  # so many photos are read before a progress bar and helper processes are worth their start
@@ -90,6 +90,7 @@ def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
         if needed > shutil.disk_usage(path.parent).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with replacing(path) as temporary:

@@ -168,8 +168,10 @@ class ColorizationDataset(Dataset):
 
     def _scaled_lab(self, photos: Tensor) -> Tensor:
         """uint8 (B, H, W, 3) from the cache → L and ab together, (B, 3, H, W), on the device."""
-        rgb = self._to_device(photos).permute(0, 3, 1, 2).float() / 255
-        return torch.cat(encode_lab(rgb_to_lab(rgb)), dim=1)
+        photos = self._to_device(photos).permute(0, 3, 1, 2)
+        # a CPU takes them one by one: a photo stays in its cache from one operation to the next, a batch does not
+        parts = photos.contiguous().split(1 if self.device.type == "cpu" else len(photos))
+        return torch.cat([torch.cat(encode_lab(rgb_to_lab(part.float() / 255)), dim=1) for part in parts])
 
     def _to_device(self, values: Tensor) -> Tensor:
         if self.device.type == "cuda" and not values.is_cuda:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LEFTOVER = re.compile(r"\..+\.\d+\.\w+")  # .last.4711.pt
+import psutil
+
+LEFTOVER = re.compile(r"\..+\.(\d+)\.\w+")  # .last.4711.pt, of process 4711
 
 
 @contextmanager
@@ -29,9 +31,13 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Delete what processes that were killed in the middle of a `replacing` block have left in a folder and below."""
+    """Delete what processes that were killed in the middle of a `replacing` block have left in a folder and below.
+
+    Files of a process that is alive stay: it may be writing them. Checked by tests/test_files.py.
+    """
     for path in Path(folder).rglob(".*"):
-        if LEFTOVER.fullmatch(path.name) and path.is_file():
+        name = LEFTOVER.fullmatch(path.name)
+        if name and path.is_file() and (int(name[1]) == os.getpid() or not psutil.pid_exists(int(name[1]))):
             path.unlink(missing_ok=True)
 
 

@@ -685,3 +685,15 @@ def test_a_cache_file_that_may_not_be_opened(own, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "open_memmap", fail_with(errno.EACCES))
     with pytest.raises(PermissionError, match=r"cannot make the photo cache .*COLORLIB_CACHE"):
         PhotoCache(own, 16, tmp_path)
+
+
+def test_what_a_killed_process_claimed_is_given_back(tmp_path, photos):
+    """A file of gigabytes that was being made when its process was killed does not stay on the disk."""
+    folder = tmp_path / "cache"
+    PhotoCache(photos, 8, folder)
+    (place,) = folder.iterdir()
+    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    (place / f".photos.{child.stdout.strip()}.npy").touch()
+    (place / "photos.npy").unlink()
+    PhotoCache(photos, 8, folder)
+    assert sorted(path.name for path in place.iterdir()) == ["photos.npy", "stamps.npy"]

@@ -127,3 +127,12 @@ def test_no_leftovers_in_an_empty_folder_or_none(tmp_path):
     remove_leftovers(tmp_path)
     remove_leftovers(tmp_path / "not there yet")
     assert os.listdir(tmp_path) == []
+
+
+def test_files_of_a_living_process_stay(tmp_path):
+    mine, living = tmp_path / f".last.{os.getpid()}.pt", tmp_path / f".last.{os.getppid()}.pt"
+    for path in (mine, living):
+        path.touch()
+    remove_leftovers(tmp_path)
+    assert living.exists(), "it may be writing it at this moment"
+    assert not mine.exists(), "this process is writing nothing: an earlier one had its number"
