@@ -43,7 +43,7 @@ from colorlib.state import Training
 from colorlib.train import train_epoch
 
 RESULTS = Path(__file__).parent / "results"
-EPOCHS = 10
+EPOCHS = 30
 AIMS = {  # ratio on a CPU, on a GPU
     "data pipeline": (25, 100), "training": (2.5, 10), "one 256 px photo": (1.5, 2), "12-megapixel photo": (4, 10),
 }  # fmt: skip

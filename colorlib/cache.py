@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from colorlib.environment import available_cores
 from colorlib.files import remove_leftovers, replacing
 from colorlib.photo import PhotoError, read_photo, resize_photo
 
@@ -114,7 +115,7 @@ def _read(
 ) -> dict[int, str]:
     """Read the photos of some rows into the array; returns why others could not be read, by row."""
     decoder = _Decoder(paths, photos.shape[1])
-    workers = workers if len(rows) >= FEW else 0
+    workers = min(workers, available_cores()) if len(rows) >= FEW else 0
     loader = DataLoader(decoder, batch_size=None, sampler=rows, num_workers=workers, generator=torch.Generator())
     reasons: dict[int, str] = {}
     fresh: list[int] = []

@@ -81,6 +81,12 @@ def cache_dir() -> Path:
     return Path(tempfile.gettempdir()) / "colorlib-cache"
 
 
+def available_cores() -> int:
+    """How many processor cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def describe_environment() -> dict:
     """Describe what a result was made with, ready for JSON and free of paths and host names.
 
@@ -88,13 +94,12 @@ def describe_environment() -> dict:
     (the first CUDA device's name, or the CPU's model), "cores" (that this process may use) and "commit"
     (short hash or "unknown"). Checked by tests/test_environment.py::test_describe_environment.
     """
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return {
         "platform": platform_name(),
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in PACKAGES},
         "device": _device_name(),
-        "cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "cores": available_cores(),
         "commit": _commit(),
     }
 

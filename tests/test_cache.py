@@ -168,8 +168,10 @@ def test_reading_leaves_the_global_generator_alone(photos, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")  # on a computer with one core
-@pytest.mark.parametrize("folder", [None, "cache"])
-def test_helper_processes_give_the_same_pixels(many, many_pixels, tmp_path, monkeypatch, capsys, folder):
+@pytest.mark.parametrize(("folder", "cores", "helpers"), [(None, 4, 2), ("cache", 2, 2), ("cache", 1, 1)])
+def test_helper_processes_give_the_same_pixels(
+    many, many_pixels, tmp_path, monkeypatch, capsys, folder, cores, helpers
+):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"none")
     paths = [*many[:70], broken, *many[70:150]]
@@ -181,11 +183,12 @@ def test_helper_processes_give_the_same_pixels(many, many_pixels, tmp_path, monk
         return read_photo(path)
 
     monkeypatch.setattr(cache, "read_photo", read_and_tell)
+    monkeypatch.setattr(cache, "available_cores", lambda: cores)
     photo_cache = PhotoCache(paths, 8, folder and tmp_path / folder, num_workers=2)
     assert torch.equal(everything(photo_cache), many_pixels[:150])
     assert photo_cache.paths == many[:150] and [path for path, _ in photo_cache.skipped] == [broken]
     readers = log.read_text().split()
-    assert len(readers) == 151 and len(set(readers)) == 2 and str(os.getpid()) not in readers
+    assert len(readers) == 151 and len(set(readers)) == helpers and str(os.getpid()) not in readers
     out, err = capsys.readouterr()
     assert "reading photos" in out and "/151" in out and err == ""
 

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "losses": {"color"},
     "parallel": set(),
     "download": {"environment", "files"},
-    "cache": {"files", "photo"},
+    "cache": {"environment", "files", "photo"},
     "data": {"config", "color", "cache", "download", "environment", "photo"},
     "checkpoint": {"config", "model", "environment", "files"},
     "state": {"config", "model", "environment", "parallel"},
