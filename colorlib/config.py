@@ -120,6 +120,6 @@ RELEASE = Config(
     width=24, dropout=0.2, image_size=128, photo_size=160, min_crop=0.4, flip=True, val_fraction=0.02,
     test_fraction=0.02, batch_size=32, learning_rate=4e-4, epochs=12,
 )  # fmt: skip
-"""A narrower network at 128 px with random crops: what one or two hours of a CPU core can train."""
+"""A narrower network at 128 px with random crops: what a CPU core can train in half an hour to two hours."""
 
 PRESETS = {"tiny": TINY, "seed": SEED, "release": RELEASE}

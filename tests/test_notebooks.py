@@ -209,15 +209,21 @@ def test_project_layout(tmp_path, monkeypatch):
 def test_kaggle_layout(tmp_path, monkeypatch, hidden_install):
     inputs, working = tmp_path / "kaggle" / "input", tmp_path / "kaggle" / "working"
     attach(inputs / "colorlib-source")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     coco_like(inputs / "datasets" / "awsaf49" / "coco-2017-dataset" / "coco2017" / "val2017")
     before = snapshot(inputs)
     environment = {
         "KAGGLE_KERNEL_RUN_TYPE": "Batch", "COLAB_RELEASE_TAG": "release", "COLORLIB_KAGGLE_INPUT": inputs,
         "COLORLIB_OUTPUTS": working / "outputs", "PYTHONPATH": hidden_install, "PYTHONDONTWRITEBYTECODE": "1",
+        "COLORLIB_PROCESSES": 2, "TMPDIR": temporary,
     }  # fmt: skip
     printed = execute_all(working, environment, monkeypatch)
     assert snapshot(inputs) == before, "the inputs are read-only on Kaggle"
     assert "kaggle" in printed["03_training"]
+    assert printed["03_training"].count("done:") == 1, "two processes train, as on two GPUs, and one of them talks"
+    assert "run quick has its 2 epochs already" in printed["03_training"]
+    assert list((temporary / "colorlib-cache").rglob("photos.npy")), "not among the outputs, which Kaggle would keep"
     split = json.loads((working / "outputs" / "quick" / "split.json").read_text())
     assert len(split["test"]) == 100 and split["test"][0] == "000000000139.jpg"
     assert "000000000139.jpg" in printed["04_evaluation"]
