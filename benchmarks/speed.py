@@ -112,6 +112,8 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def in_turn(slow: Callable[[], object], fast: Callable[[], object], rounds: int, device: torch.device) -> list[float]:
@@ -141,9 +143,11 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, float]]:
 
         thread = threading.Thread(target=watch)
         thread.start()
-        yield result
-        done.set()
-        thread.join()
+        try:
+            yield result
+        finally:
+            done.set()
+            thread.join()
     result |= {"peak": most / 1e9, "more": (most - before) / 1e9}
 
 

@@ -176,7 +176,7 @@ class ColorizationDataset(Dataset):
     def _to_device(self, values: Tensor) -> Tensor:
         if self.device.type == "cuda" and not values.is_cuda:
             values = values.pin_memory()  # memory that the GPU copies from by itself, while this process goes on
-        return values.to(self.device, non_blocking=True)
+        return values.to(self.device, non_blocking=self.device.type == "cuda")
 
 
 def random_view(lab: Tensor, chance: Tensor, config: Config) -> Tensor:

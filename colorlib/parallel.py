@@ -29,10 +29,9 @@ def process_group(device: str | None = None) -> Iterator[None]:
             raise ValueError(f"more processes than GPUs: start torchrun with --nproc_per_node={gpus}")
         torch.cuda.set_device(here)
     dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    # not after an error: it would wait for the others, they for this process, and torchrun would never hear of it
+    dist.destroy_process_group()
 
 
 def rank() -> int:

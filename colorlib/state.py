@@ -1,6 +1,7 @@
 """Everything that changes while a network is trained: what a step needs, and what a continued run needs again."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ class Training:
     def __init__(self, config: Config, device: torch.device, steps: int = 1):
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # what asks for "the" GPU, such as its random state, means this one
         self.precision = pick_precision(device, config.precision)
         torch.backends.cudnn.benchmark = True  # all batches have one size: let a GPU find its fastest convolutions once
         self.model = UNet(config.width, config.depth, config.dropout).to(device, memory_format=torch.channels_last)
@@ -57,10 +60,11 @@ class Training:
         """What the order of the photos and the dropout of the epoch in progress start from."""
         return self.config.seed * 100_003 + len(self.history)
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager:
         """The context in which the network computes in the chosen precision."""
-        kind = getattr(torch, self.precision)
-        return torch.autocast(self.device.type, kind, enabled=kind != torch.float32)
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.precision))
 
     def state_dict(self) -> dict[str, Any]:
         """What continues the run from here; all processes have to call it together."""
@@ -82,9 +86,9 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken, perhaps on another device or with another number of processes."""
         self.model.load_state_dict(state["model"])
-        fused = self.optimizer.param_groups[0]["fused"]
+        # as it is on this device, not on the device before; it also decides where Adam's step counts lie
+        state["optimizer"]["param_groups"][0]["fused"] = self.optimizer.param_groups[0]["fused"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.optimizer.param_groups[0]["fused"] = fused  # this device's, not that of the device before
         self.schedule.load_state_dict(state["schedule"])
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])

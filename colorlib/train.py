@@ -65,7 +65,7 @@ def train_epoch(
             training.loss_sum += loss.detach() * len(L)  # stays on the device: nobody waits for it
             if after_step:
                 after_step()
-            if time.perf_counter() - shown > 0.5:  # reading the loss waits for the device
+            if rank() == 0 and time.perf_counter() - shown > 0.5:  # reading the loss waits for the device
                 shown = time.perf_counter()
                 speed = (training.photos - already) * processes() / (shown - start)
                 memory = f"{used_memory(training.device) / 1e9:.1f} GB"
@@ -147,7 +147,6 @@ def fit(
 
     def save_step() -> None:
         if config.checkpoint_every and training.step % config.checkpoint_every == 0:
-            _mean_loss(training)  # raises before a broken network is written
             _save(run, training)
 
     for epoch in range(len(training.history), config.epochs):
@@ -204,6 +203,8 @@ def _write_epoch(run: Path, training: Training, picture: Path, examples: tuple[T
 
 def _save(run: Path, training: Training) -> None:
     state = training.state_dict()
+    if not math.isfinite(state["loss_sum"]):  # before a broken network is written
+        raise FloatingPointError(NO_NUMBER)
     if rank() == 0:
         save_checkpoint(run / LAST, state)
 
