@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from colorlib.config import Config
 
@@ -39,6 +40,17 @@ def blobs(number: int, height: int = 40, width: int = 48) -> np.ndarray:
     phase = np.random.default_rng(number).uniform(0, 6, (3, 3))
     waves = [np.sin(5 * x + a) * np.cos(4 * y + b) + 0.4 * np.sin(3 * x - 2 * y + c) for a, b, c in phase]
     return ((np.stack(waves, axis=-1) / 2.8 + 0.5) * 255).round().astype(np.uint8)
+
+
+class Constant(nn.Module):
+    """Guesses the same colour everywhere; has a parameter, as a network has."""
+
+    def __init__(self, a: float, b: float):
+        super().__init__()
+        self.color = nn.Parameter(torch.tensor([a, b]).view(1, 2, 1, 1))
+
+    def forward(self, L):
+        return self.color.expand(len(L), 2, *L.shape[-2:])
 
 
 @pytest.fixture(scope="session")

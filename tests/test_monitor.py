@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Constant
 from PIL import Image
-from torch import nn
 
 from colorlib import monitor
 from colorlib.data import ColorizationDataset
@@ -62,17 +62,6 @@ def test_lines_of_a_run_stand_in_columns():
 
 
 # --- sample pictures ----------------------------------------------------------------------------------------
-
-
-class Constant(nn.Module):
-    """Guesses the same colour everywhere; has a parameter, as a network has."""
-
-    def __init__(self, a: float, b: float):
-        super().__init__()
-        self.color = nn.Parameter(torch.tensor([a, b]).view(1, 2, 1, 1))
-
-    def forward(self, L):
-        return self.color.expand(len(L), 2, *L.shape[-2:])
 
 
 def test_examples_show_gray_prediction_and_truth(tmp_path, photos, plain_config):

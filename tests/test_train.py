@@ -18,6 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from conftest import Constant
 from PIL import Image
 from skimage.color import rgb2lab
 from torch import nn
@@ -47,17 +48,6 @@ def batch_of(count: int, side: int = 16, seed: int = 0) -> dict[str, torch.Tenso
     generator = torch.Generator().manual_seed(seed)
     L = torch.rand(count, 1, side, side, generator=generator) * 2 - 1
     return {"L": L, "ab": torch.rand(count, 2, side, side, generator=generator) - 0.5}
-
-
-class Constant(nn.Module):
-    """Guesses the same colour everywhere; has a parameter, as a network has."""
-
-    def __init__(self, a: float, b: float):
-        super().__init__()
-        self.color = nn.Parameter(torch.tensor([a, b]).view(1, 2, 1, 1))
-
-    def forward(self, L):
-        return self.color.expand(len(L), 2, *L.shape[-2:])
 
 
 def training_of(config: Config, **changes) -> Training:
