@@ -1,5 +1,6 @@
 """Photos, decoded and resized once, in a memory-mapped file: later epochs and later runs read pixels, not JPEGs."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -20,17 +21,17 @@ from colorlib.files import remove_leftovers, replacing
 from colorlib.photo import PhotoError, read_photo, resize_photo
 
 FEW = 100  # so many photos are read before a progress bar and helper processes are worth their start
-WRITTEN_TOGETHER = 256  # photos that an interrupt may cost
+WRITTEN_TOGETHER = 256  # photos that may have to be read again after a kill; Ctrl-C costs none
 
 
 class PhotoCache:
-    """The photos of a list, squeezed to side×side px (Pillow, bicubic), as one uint8 array.
+    """The photos of a list, squeezed to side×side px (Pillow, bicubic), as bytes.
 
     paths: image files. side: px. folder: where caches lie, a sub-folder for each list of paths and side; None keeps
     the photos in memory only. num_workers: processes that decode; 0: this one. A cache that is there is used again:
     files whose size or time has changed are read anew, and one that was interrupted is continued.
-    `photos`: uint8 (N, side, side, 3), one for each of `paths`: the files that could be read. `skipped`: the others,
-    each with the reason, also printed. Raises `ValueError` when none can be read, and `OSError` when the disk is too
+    `paths` names the files that could be read; indexing gives their photos. `skipped`: the other files, each with the
+    reason, also printed. Raises `ValueError` when none can be read, and `OSError` when the disk is too
     small or the folder cannot be written to. Checked by tests/test_cache.py.
     """
 
@@ -82,12 +83,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
     """Map an array file into memory; make it, full of zeros, where there is none of this shape."""
-    try:
+    with contextlib.suppress(Exception):  # none yet, or a broken one: a cache can be made again
         array = open_memmap(path, mode="r")  # fails when the file was cut off; "r+" would fill it up with zeros
         if array.shape == shape and array.dtype == dtype:
             return open_memmap(path, mode="r+")
-    except Exception:  # none yet, or a broken one: a cache can be made again
-        array = None
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

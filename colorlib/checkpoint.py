@@ -17,14 +17,8 @@ from colorlib.files import replacing, write_text
 from colorlib.model import UNet
 
 BEST, LAST = "best.safetensors", "last.pt"
-MAY_CHANGE = {
-    "epochs",
-    "compile",
-    "num_workers",
-    "checkpoint_every",
-    "keep_every",
-    "samples",
-}  # without making a continued run another run
+# settings that may change without making a continued run another run
+MAY_CHANGE = {"epochs", "compile", "num_workers", "checkpoint_every", "keep_every", "samples"}
 # what `state.Training.state_dict` gives
 STATE = {"model", "optimizer", "schedule", "scaler", "random", "epoch", "step", "loss_sum", "photos", "history"}
 
