@@ -17,10 +17,12 @@ from colorlib.files import replacing, write_text
 from colorlib.model import UNet
 
 BEST, LAST = "best.safetensors", "last.pt"
+RELEASE_RUN = "release"  # the run that colorlib ships
 # settings that may change without making a continued run another run
-MAY_CHANGE = {"epochs", "compile", "num_workers", "checkpoint_every", "keep_every", "samples"}
+MAY_CHANGE = {"epochs", "compile", "num_workers", "checkpoint_every", "keep_every", "samples", "test_flips"}
 # what `state.Training.state_dict` gives
-STATE = {"model", "optimizer", "schedule", "scaler", "random", "epoch", "step", "loss_sum", "photos", "history"}
+STATE = {"model", "running", "optimizer", "schedule", "scaler", "random"}
+STATE |= {"epoch", "step", "loss_sum", "photos", "history"}
 
 
 class CheckpointError(ValueError):
@@ -76,7 +78,7 @@ def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tu
         raise CheckpointError(f"{path.name} holds no settings: it was not written by colorlib")
     try:
         config = Config.from_json(metadata["config"])
-        model = UNet(config.width, config.depth, config.dropout)
+        model = UNet(*config.network)
         model.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path.name}: the weights do not fit their settings ({error})") from error
@@ -127,21 +129,23 @@ def _relative(split: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
 def find_run(name: str | None = None) -> Path:
     """Find the folder of a trained run.
 
-    name: a run's name, or the path of its folder; empty: the newest. Looks in the outputs folder, then among
-    Kaggle's inputs, then in the repository's outputs. Raises `FileNotFoundError` that says where it looked.
+    name: a run's name, or the path of its folder; empty: the release, or where there is none, the newest run. Looks in
+    the outputs folder, then among Kaggle's inputs, then in the repository's outputs. Raises `FileNotFoundError` that
+    says where it looked.
     """
     if name and (Path(name) / BEST).is_file():
         return Path(name)
     folders = [outputs_dir(), kaggle_input()]
     if repository := repository_dir():
         folders.append(repository / "outputs")
-    for folder in folders:
-        # a run lies directly in outputs/; a data set made of a notebook's output may hold it a few levels deeper
-        depths = ["*", "*/*", "*/*/*", "*/*/*/*", "*/*/*/*/*"] if folder == kaggle_input() else ["*"]
-        runs = [path.parent for depth in depths for path in folder.glob(f"{depth}/{BEST}")]
-        runs = [run for run in runs if not name or run.name == name]
-        if runs:
-            return max(runs, key=lambda run: (run / BEST).stat().st_mtime)
+    # a run lies directly in outputs/; a data set made of a notebook's output may hold it a few levels deeper
+    deep = ["*", "*/*", "*/*/*", "*/*/*/*", "*/*/*/*/*"]
+    for chosen in [name] if name else [RELEASE_RUN, "*"]:
+        for folder in folders:
+            depths = deep if folder == kaggle_input() else ["*"]
+            runs = [path.parent for depth in depths for path in folder.glob(f"{depth}/{BEST}")]
+            if runs := [run for run in runs if chosen in ("*", run.name)]:
+                return max(runs, key=lambda run: (run / BEST).stat().st_mtime)
     wanted = f"run {name!r}" if name else "trained run"
     places = " or ".join(dict.fromkeys(str(folder) for folder in folders))
     raise FileNotFoundError(f"no {wanted} in {places}: train one with notebook 03 or `python -m colorlib.train`")

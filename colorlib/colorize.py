@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from colorlib.checkpoint import Config, find_run, load_model
-from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
+from colorlib.color import encode_lab, lab_to_rgb, lab_to_rgb_image, rgb_to_lab
 from colorlib.environment import pick_device, pick_precision
-from colorlib.model import UNet
+from colorlib.model import Palette, UNet
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
 
-__all__ = ["Colorizer", "Photo", "add_color", "colorize_image", "load_model", "open_photo"]
+__all__ = ["Colorizer", "Photo", "add_color", "colorize_image", "load_model", "open_photo", "palette_strip"]
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
 CPU_STRIP, GPU_STRIP = (
@@ -48,7 +48,7 @@ class Colorizer:
     def from_run(
         cls, run: str | os.PathLike | None = None, device: str | None = None, precision: str = "auto"
     ) -> "Colorizer":
-        """Load a run: its name or its folder; None: the newest one, as `checkpoint.find_run` finds it.
+        """Load a run: its name or its folder; None: the release, as `checkpoint.find_run` finds it.
 
         device: None takes the best there is. Raises `FileNotFoundError` or `CheckpointError`.
         """
@@ -75,8 +75,25 @@ class Colorizer:
         small = L.detach().float()
         if L.shape[2:] != side:
             small = F.interpolate(small, side, mode="bicubic", antialias=True).clamp(-1, 1)
-        ab = self.network(small.to(next(self.network.parameters()))).to(small)
+        small = small.to(next(self.network.parameters()))
+        ab = self.network(small).float()
+        if self.config.test_flips:
+            ab = (ab + self.network(small.flip(-1)).float().flip(-1)) / 2
         return _resize_ab(ab, L.shape[2:])
+
+    @torch.inference_mode()
+    def palette(self, photo: Photo) -> Palette | None:
+        """The colours that the network chose for a photo, the most used one first; None if it has no palette.
+
+        photo: see `open_photo`. Returns a `Palette` for one photo, on the CPU: colours (1, K, 2), scaled ab, and shares
+        (1, K), which sum to 1. Raises like `open_photo`.
+        """
+        if not getattr(self.model, "palette", None):
+            return None
+        L = self.network_input(photo).to(next(self.network.parameters()))
+        colors, shares = (values.float().cpu() for values in self.network.paint(L)[1])
+        order = shares[0].argsort(descending=True)
+        return Palette(colors[:, order], shares[:, order])
 
     def colorize(self, photo: Photo, saturation: float = 1.0) -> np.ndarray:
         """Colour a photo at its own size, its lightness kept.
@@ -89,7 +106,7 @@ class Colorizer:
 
 
 def colorize_image(photo: Photo, run: str | os.PathLike | None = None, saturation: float = 1.0) -> np.ndarray:
-    """Colour one photo with a run (None: the newest); keep a `Colorizer` to colour several."""
+    """Colour one photo with a run (None: the release); keep a `Colorizer` to colour several."""
     return Colorizer.from_run(run).colorize(photo, saturation)
 
 
@@ -116,6 +133,21 @@ def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
     return colored
 
 
+def palette_strip(colors: Tensor, shares: Tensor, width: int = 256, height: int = 24) -> np.ndarray:
+    """Draw a palette as a strip of swatches, each as wide as its share of the picture.
+
+    colors: scaled ab (K, 2). shares: (K,), summing to 1. Swatches have an L* of 65; colours that sRGB lacks there are
+    clamped. Returns uint8 (height, width, 3). Raises `ValueError` for other shapes.
+    """
+    if colors.ndim != 2 or colors.shape[1] != 2 or shares.shape != colors.shape[:1]:
+        raise ValueError(f"expected colors (K, 2) and shares (K,), got {tuple(colors.shape)}, {tuple(shares.shape)}")
+    lab = torch.cat([torch.full((len(colors), 1), 65.0), 128 * colors.cpu()], dim=1)
+    rgb = (255 * lab_to_rgb(lab.T[:, None])[:, 0].T).round().to(torch.uint8)  # (K, 3)
+    ends = (shares.cpu().double().cumsum(dim=0) / shares.sum().item() * width).round().long()
+    column = torch.searchsorted(ends, torch.arange(width), right=True).clamp(max=len(colors) - 1)
+    return rgb[column].expand(height, width, 3).numpy()
+
+
 def open_photo(photo: Photo) -> Image.Image:
     """Any photo as an upright Pillow image of mode "RGB".
 
@@ -139,11 +171,14 @@ def open_photo(photo: Photo) -> Image.Image:
 
 
 def _folded(model: UNet) -> UNet:
-    """A copy whose blocks are one convolution each: in use, batch norm is a fixed factor and shift of its output."""
+    """A copy without batch norms: in use, each is a fixed factor and shift of the convolution before it."""
     model = copy.deepcopy(model).eval()
     for block in [*model.down, *model.up]:
         block.conv = fuse_conv_bn_eval(block.conv, block.norm, isinstance(block.conv, nn.ConvTranspose2d))
         block.norm = nn.Identity()
+    for block in (block for blocks in model.deeper for block in blocks):
+        block.conv1, block.norm1 = fuse_conv_bn_eval(block.conv1, block.norm1), nn.Identity()
+        block.conv2, block.norm2 = fuse_conv_bn_eval(block.conv2, block.norm2), nn.Identity()
     return model
 
 

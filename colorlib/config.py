@@ -7,6 +7,7 @@ from typing import Any, Self
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 SCHEDULES = ("constant", "cosine")
+LOSSES = ("l1", "huber")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Config:
     width: int = 64  # channels of the first block
     depth: int = 7  # how often the picture is halved
     dropout: float = 0.5  # share of features dropped in the first three decoder blocks
+    palette: int = 0  # colours that the network chooses for each photo and mixes; 0: no palette
+    residual: int = 0  # residual blocks behind each encoder block but the first two
     # the photos
     image_size: int = 256  # side of the network's input, px
     photo_size: int = 256  # side at which photos are kept for random crops, px
@@ -32,12 +35,20 @@ class Config:
     flip: bool = False  # mirror every second photo
     rotate: float = 0.0  # largest angle, degrees
     contrast: float = 0.0  # largest relative change of the contrast of L
+    gamma: float = 0.0  # largest change of the logarithm of the gamma of L
     saturation: float = 0.0  # largest relative change of ab
     crops_per_photo: int = 1  # how often an epoch uses each photo
+    small_size: int = 0  # side of the training photos in the first epochs, px: quicker
+    small_epochs: int = 0  # how many epochs these are
     # the training
     batch_size: int = 16  # photos of one step, of all processes together
+    loss: str = "l1"  # one of LOSSES
+    perceptual: float = 0.0  # weight of the difference in VGG16's features, added to the loss
     learning_rate: float = 2e-4  # of Adam
+    weight_decay: float = 0.0  # of AdamW; 0: Adam
+    warmup: float = 0.0  # share of the training in which the learning rate rises from 0
     schedule: str = "constant"  # of the learning rate; "cosine" ends at 0
+    ema: float = 0.0  # share of the running average of the weights that each step keeps; 0: no average
     epochs: int = 50
     precision: str = "auto"  # of the network's arithmetic: what the device is fast at, or one of PRECISIONS
     compile: bool = False  # let torch.compile fuse the network's operations
@@ -46,6 +57,8 @@ class Config:
     keep_every: int = 0  # keep the weights of every n-th epoch; 0: only best and last
     samples: int = 8  # validation photos in the picture that each epoch saves
     seed: int = 0
+    # in use
+    test_flips: bool = False  # average the colours of the photo and of its mirror image
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -68,12 +81,22 @@ class Config:
             "min_crop must be in (0, 1]": 0 < self.min_crop <= 1,
             "rotate must be between 0 and 45 degrees": 0 <= self.rotate <= 45,
             "contrast and saturation must be in [0, 1)": 0 <= self.contrast < 1 and 0 <= self.saturation < 1,
+            "gamma must be in [0, 2]": 0 <= self.gamma <= 2,
+            "palette must be 0 or at least 2": self.palette == 0 or self.palette >= 2,
+            "small_epochs needs a small_size of at least 16": self.small_epochs == 0 or self.small_size >= 16,
             "learning_rate must be above 0": self.learning_rate > 0,
+            "perceptual and weight_decay must not be negative": min(self.perceptual, self.weight_decay) >= 0,
+            "warmup and ema must be in [0, 1)": 0 <= self.warmup < 1 and 0 <= self.ema < 1,
+            "residual, small_size and small_epochs must not be negative": min(
+                self.residual, self.small_size, self.small_epochs
+            )
+            >= 0,
             "num_workers, checkpoint_every, keep_every and seed must not be negative": min(
                 self.num_workers, self.checkpoint_every, self.keep_every, self.seed
             )
             >= 0,
             f"precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
+            f"loss must be one of {', '.join(LOSSES)}": self.loss in LOSSES,
             f"schedule must be one of {', '.join(SCHEDULES)}": self.schedule in SCHEDULES,
         }
         for rule, holds in checks.items():
@@ -81,9 +104,14 @@ class Config:
                 raise ValueError(f"{rule}; got {self}")
 
     @property
+    def network(self) -> tuple[int, int, float, int, int]:
+        """The arguments of `model.UNet`."""
+        return self.width, self.depth, self.dropout, self.palette, self.residual
+
+    @property
     def augments(self) -> bool:
         """Whether any part of the augmentation is switched on."""
-        return self.flip or self.min_crop < 1 or max(self.rotate, self.contrast, self.saturation) > 0
+        return self.flip or self.min_crop < 1 or max(self.rotate, self.contrast, self.gamma, self.saturation) > 0
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some settings changed; an unknown name raises `ValueError`."""

@@ -128,7 +128,7 @@ class ColorizationDataset(Dataset):
         cache: str | os.PathLike | None = None,
     ):
         self.config, self.device = config, torch.device(device)
-        self.augment = augment and config.augments
+        self.training, self.augment = augment, augment and config.augments
         self.copies = config.crops_per_photo if augment else 1
         side = config.photo_size if self.augment else config.image_size
         self.photos = PhotoCache(paths, side, cache, config.num_workers)
@@ -147,8 +147,9 @@ class ColorizationDataset(Dataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which random crops come next."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
-        self.chance = torch.rand(len(self), 7, generator=generator).to(self.home)  # 7 decisions for each item
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch + 1)
+        self.chance = torch.rand(len(self), 8, generator=generator).to(self.home)  # 8 decisions for each item
+        self.small = self.training and epoch < self.config.small_epochs
 
     def __getitem__(self, index: int | Tensor) -> dict[str, Tensor]:
         if not isinstance(index, Tensor):
@@ -164,6 +165,8 @@ class ColorizationDataset(Dataset):
         if self.augment:
             chance = self._to_device(self.chance[index])
             lab = random_tone(random_view(lab, chance[:, :5], self.config), chance[:, 5:], self.config)
+        if self.small:
+            lab = F.interpolate(lab, (self.config.small_size, self.config.small_size), mode="area")
         return {"L": lab[:, :1], "ab": lab[:, 1:]}
 
     def _scaled_lab(self, photos: Tensor) -> Tensor:
@@ -198,12 +201,14 @@ def random_view(lab: Tensor, chance: Tensor, config: Config) -> Tensor:
 
 
 def random_tone(lab: Tensor, chance: Tensor, config: Config) -> Tensor:
-    """Change the contrast of each photo's L about its mean and the saturation of its ab, by up to the config's shares.
+    """Change the gamma and the contrast of each photo's L, and the saturation of ab, by up to the config's shares.
 
-    lab: (B, 3, H, W), scaled. chance: (B, 2), uniform in [0, 1). Returns (B, 3, H, W), clamped to [−1, 1].
+    lab: (B, 3, H, W), scaled. chance: (B, 3), uniform in [0, 1). Returns (B, 3, H, W), clamped to [−1, 1].
     """
-    contrast, saturation = (2 * chance - 1).view(-1, 2, 1, 1, 1).unbind(dim=1)  # (B, 1, 1, 1) each
+    gamma, contrast, saturation = (2 * chance - 1).view(-1, 3, 1, 1, 1).unbind(dim=1)  # (B, 1, 1, 1) each
     L, ab = lab[:, :1], lab[:, 1:]
+    if config.gamma:
+        L = 2 * ((L + 1) / 2).clamp(0, 1) ** torch.exp(config.gamma * gamma) - 1
     mean = L.mean(dim=(2, 3), keepdim=True)
     L = mean + (L - mean) * (1 + config.contrast * contrast)
     return torch.cat([L, ab * (1 + config.saturation * saturation)], dim=1).clamp(-1, 1)

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
+from colorlib.compare import count_wins, pooled_psnr
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
 
 MAX = 255  # the highest level of an 8-bit channel
@@ -31,13 +33,9 @@ VERDICTS = {  # the first word above its bound, the others from their bound on
 VERDICTS["pooled_psnr"] = VERDICTS["psnr"]
 COLUMNS = ["subset", "metric", "method", "mean", "std", "min", "max", "count", "infinite", "verdict"]
 LABELS = {  # of the summary's rows, with the decimals worth printing
-    "psnr": ("PSNR (dB)", 2),
-    "ssim": ("SSIM", 4),
-    "rmse": ("RMSE (levels)", 2),
-    "snr": ("SNR (dB)", 2),
-    "pooled_psnr": ("Pooled PSNR (dB)", 2),
-    "colorfulness": ("Colourfulness", 1),
-}
+    "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4), "rmse": ("RMSE (levels)", 2), "snr": ("SNR (dB)", 2),
+    "pooled_psnr": ("Pooled PSNR (dB)", 2), "ciede2000": ("CIEDE2000", 2), "colorfulness": ("Colourfulness", 1),
+}  # fmt: skip
 
 
 def calculate_psnr(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -92,6 +90,14 @@ def calculate_ssim(true: np.ndarray, predicted: np.ndarray) -> float:
     return float(ssim.mean())
 
 
+def calculate_ciede2000(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean difference ΔE00 of the pixels' colours, as the eye judges it: 0 for identical, 1 just about visible.
+
+    Arguments and errors: see `calculate_psnr`. CIE 142-2001, by scikit-image; see tests/test_evaluation.py.
+    """
+    return float(deltaE_ciede2000(*(rgb2lab(picture / MAX) for picture in _checked(true, predicted))).mean())
+
+
 def calculate_colorfulness(image: np.ndarray) -> float:
     """Colourfulness: sqrt(σrg² + σyb²) + 0.3·sqrt(μrg² + μyb²), where rg = R − G and yb = (R + G)/2 − B.
 
@@ -105,10 +111,11 @@ def calculate_colorfulness(image: np.ndarray) -> float:
 
 
 def score_pictures(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Score one pair of uint8 RGB pictures: psnr, ssim, rmse, snr, and the colorfulness of `predicted`."""
+    """Score one pair of uint8 RGB pictures: psnr, ssim, rmse, snr, ciede2000, and the colorfulness of `predicted`."""
     metrics = {"psnr": calculate_psnr, "ssim": calculate_ssim, "rmse": calculate_rmse, "snr": calculate_snr}
     scores = {name: metric(true, predicted) for name, metric in metrics.items()}
-    return scores | {"colorfulness": calculate_colorfulness(predicted)}
+    scores |= {"ciede2000": calculate_ciede2000(true, predicted), "colorfulness": calculate_colorfulness(predicted)}
+    return scores
 
 
 def evaluate_model(
@@ -125,7 +132,7 @@ def evaluate_model(
     squeezed whole to size×size px (bicubic), is the true picture; the prediction, from its L, is made uint8.
     on_photo(name, pictures, scores): called after each photo with the uint8 pictures "gray", "predicted",
     "true" and the scores of `method` and "gray". Returns a row an image and method: image (name), method,
-    psnr (dB), ssim, rmse (levels), snr (dB), colorfulness, true_colorfulness, in_color (true: at least 5).
+    psnr (dB), ssim, rmse (levels), snr (dB), ciede2000, colorfulness, true_colorfulness, in_color (true: at least 5).
     Unreadable photos are left out, named in a printed line and in `.attrs["skipped"]`, (name, reason) each.
     Raises `ValueError` if none is left or for ab of another shape or not finite. tests/test_evaluation.py.
     """
@@ -182,22 +189,14 @@ def summarize(metrics: pd.DataFrame) -> pd.DataFrame:
     for subset, chosen in {"all": metrics, "in_color": metrics[metrics["in_color"]]}.items():
         for metric, (method, table) in product(LABELS, chosen.groupby("method", sort=False)):
             if metric == "pooled_psnr":
-                mse = np.mean(table["rmse"] ** 2)
-                row = {"mean": 10 * np.log10(MAX**2 / mse) if mse else np.inf, "infinite": int(mse == 0)}
+                row = {"mean": pooled_psnr(table["rmse"]), "infinite": int(not table["rmse"].any())}
             else:
                 finite = table[metric][np.isfinite(table[metric])]
                 row = {"mean": finite.mean(), "std": finite.std(ddof=0), "infinite": len(table) - len(finite)}
                 row |= {"min": finite.min(), "max": finite.max()}
-            row["verdict"] = "" if metric == "colorfulness" else verdict(metric, row["mean"])
+            row["verdict"] = "" if metric in ("ciede2000", "colorfulness") else verdict(metric, row["mean"])
             rows.append({"subset": subset, "metric": metric, "method": method, "count": len(table)} | row)
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def count_wins(metrics: pd.DataFrame, method: str = "model") -> tuple[int, int]:
-    """Count the photos on which `method` has a higher PSNR than gray (a tie is no win), and all photos."""
-    nth = metrics.groupby(["method", "image"]).cumcount()  # tells photos of one name apart
-    psnr = metrics.assign(nth=nth).pivot(index=["image", "nth"], columns="method", values="psnr")
-    return int((psnr[method] > psnr["gray"]).sum()), int(psnr[method].count())
 
 
 def format_summary(metrics: pd.DataFrame) -> str:

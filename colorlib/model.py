@@ -1,12 +1,15 @@
-"""The network: a U-Net from scratch that guesses ab from L.
+"""The network: a U-Net from scratch that guesses ab from L, with a palette of colours if wanted.
 
 After Ronneberger et al. 2015 (arXiv 1505.04597), with the 4×4, stride-2 blocks of Isola et al. 2017
-(arXiv 1611.07004). Shapes and parameter counts are checked by tests/test_model.py.
+(arXiv 1611.07004) and, as an option, the residual blocks of He et al. 2015 (arXiv 1512.03385). Shapes and parameter
+counts are checked by tests/test_model.py.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from colorlib.palette import ColorPalette, Palette
 
 
 class UNetBlock(nn.Module):
@@ -28,16 +31,37 @@ class UNetBlock(nn.Module):
         return self.dropout(F.relu(self.norm(self.conv(x))))
 
 
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions whose result is added to what came in: deeper, at the same size.
+
+    channels: before and after. It starts as the identity: the second batch norm's factor is 0 until training raises it.
+    forward: (B, channels, H, W) → the same shape, for x of 0 or more.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+
+
 class UNet(nn.Module):
     """Encoder, bottleneck and decoder, with skips that carry the details across.
 
     width: channels of the first block; they double up to 8 × width. depth: how often the sides are halved, bottleneck
-    included (7: 2×2 for a 256×256 input). dropout: share dropped in the first three decoder blocks.
-    forward: L (B, 1, H, W), scaled to [−1, 1], of any side → ab (B, 2, H, W) in (−1, 1), in the weights' precision.
+    included (7: 2×2 for a 256×256 input). dropout: share dropped in the first three decoder blocks. palette: colours of
+    a `ColorPalette` that ab is mixed from, with the decoder's own output added; 0: the decoder's output alone.
+    residual: `ResidualBlock`s behind each encoder block but the first two.
+    forward: L (B, 1, H, W), scaled to [−1, 1], of any side → ab (B, 2, H, W) in [−1, 1], in the weights' precision.
     width 64: 41,825,538 parameters at depth 7, 54,410,498 at depth 8. Raises `ValueError` for another shape.
     """
 
-    def __init__(self, width: int = 64, depth: int = 7, dropout: float = 0.5):
+    def __init__(self, width: int = 64, depth: int = 7, dropout: float = 0.5, palette: int = 0, residual: int = 0):
         super().__init__()
         if depth < 4:
             raise ValueError(f"depth must be at least 4, three dropout blocks and the output; got {depth}")
@@ -55,19 +79,36 @@ class UNet(nn.Module):
             for level, (before, after) in enumerate(zip(inputs, reversed(channels), strict=False))
         )
         self.final = nn.ConvTranspose2d(inputs[-1], 2, kernel_size=4, stride=2, padding=1)
+        # last of all, so that the original network starts from the same weights with and without them
+        self.deeper = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(c) for _ in range(residual))) for c in channels[2:] if residual
+        )
+        self.palette = ColorPalette(palette, inputs[:3], inputs[-1]) if palette else None
 
     def forward(self, L: Tensor) -> Tensor:
+        return self.paint(L)[0]
+
+    def paint(self, L: Tensor) -> tuple[Tensor, Palette | None]:
+        """What `forward` gives, and the colours that were chosen for each photo; None without a palette."""
         if L.ndim != 4 or L.shape[1] != 1:
             raise ValueError(f"expected L of shape (B, 1, H, W), got {tuple(L.shape)}")
         height, width = L.shape[-2:]
         multiple = 2**self.depth
         x = F.pad(L, (0, -width % multiple, 0, -height % multiple), mode="replicate")
         skips = []
-        for block in self.down:
+        for level, block in enumerate(self.down):
             x = block(x)  # (B, 64, 128, 128) … (B, 512, 4, 4)
+            if self.deeper and level >= 2:
+                x = self.deeper[level - 2](x)
             skips.append(x)
         x = F.relu(self.bottleneck(x))  # (B, 512, 2, 2)
+        scales = [x]
         for block in self.up:
             x = block(x)  # (B, 512, 4, 4) … (B, 64, 128, 128)
             x = torch.cat([x, skips.pop()], dim=1)
-        return torch.tanh(self.final(x))[..., :height, :width]  # (B, 2, 256, 256)
+            scales.append(x)
+        ab, palette = torch.tanh(self.final(x)), None  # (B, 2, 256, 256)
+        if self.palette:
+            mixture, palette = self.palette(scales[:3], x)  # (B, 2, 128, 128)
+            ab = (ab + F.interpolate(mixture, scale_factor=2, mode="bilinear")).clamp(-1, 1)
+        return ab[..., :height, :width], palette

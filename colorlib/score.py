@@ -83,7 +83,7 @@ def unseen(run: str | os.PathLike, photos: Sequence[Path]) -> list[Path]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line (see `--help`), score the run on photos it has not seen, print the summary."""
     parser = argparse.ArgumentParser(prog="python -m colorlib.score", description="Judge a trained run.")
-    parser.add_argument("--run", default="", help="a run's name or folder (default: the newest run)")
+    parser.add_argument("--run", default="", help="a run's name or folder (default: the release)")
     parser.add_argument("--data", required=True, help="folder of photos; those the run has seen are left out")
     parser.add_argument("--out", help="folder for the results (default: the run's)")
     parser.add_argument("--show-samples", action="store_true", help="make pictures of the bundled sample photos only")

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from colorlib.config import Config
 from colorlib.environment import pick_precision
+from colorlib.losses import ColorLoss
 from colorlib.model import UNet
 from colorlib.parallel import processes, rank, sum_over_processes
 
@@ -31,21 +33,30 @@ class Training:
             torch.cuda.set_device(device)  # what asks for "the" GPU, such as its random state, means this one
         self.precision = pick_precision(device, config.precision)
         torch.backends.cudnn.benchmark = True  # all batches have one size: let a GPU find its fastest convolutions once
-        self.model = UNet(config.width, config.depth, config.dropout).to(device, memory_format=torch.channels_last)
+        self.model = UNet(*config.network).to(device, memory_format=torch.channels_last)
         fused = device.type in ("cuda", "cpu")  # all weights in one go
-        self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate, fused=fused)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=fused
+        )
+        self.running: AveragedModel | None = None
+        if config.ema:
+            self.running = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
         total = steps * config.epochs
         curves = {
             "constant": lambda step: 1.0,
             "cosine": lambda step: (1 + math.cos(math.pi * min(step / total, 1))) / 2,
         }
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, curves[config.schedule])
+        curve, rise = curves[config.schedule], max(1, config.warmup * total)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: min(1.0, (step + 1) / rise) * curve(step)
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")
         self.network: nn.Module = self.model
         if processes() > 1:
             self.network = DistributedDataParallel(self.network, [device.index] if device.type == "cuda" else None)
         if config.compile:
             self.network = torch.compile(self.network)
+        self.loss_function = ColorLoss(config.loss, config.perceptual).to(device)
         self.history: list[dict] = []
         self.new_epoch()
 
@@ -54,6 +65,19 @@ class Training:
         self.step, self.photos = 0, 0
         self.loss_sum = torch.zeros((), device=self.device)
         torch.manual_seed(self.epoch_seed + rank() * 7919)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to validate and to keep: the running average of the weights, or without one, `model`."""
+        return self.running.module if self.running else self.model
+
+    def count_step(self, photos: int) -> None:
+        """Note that the optimiser has taken a step, on so many photos."""
+        self.schedule.step()
+        if self.running:
+            self.running.update_parameters(self.model)
+        self.step += 1
+        self.photos += photos
 
     @property
     def epoch_seed(self) -> int:
@@ -72,6 +96,7 @@ class Training:
         cuda = self.device.type == "cuda"
         return {
             "model": self.model.state_dict(),
+            "running": self.running.state_dict() if self.running else {},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -86,6 +111,8 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken, perhaps on another device or with another number of processes."""
         self.model.load_state_dict(state["model"])
+        if self.running:
+            self.running.load_state_dict(state["running"])
         # as it is on this device, not on the device before; it also decides where Adam's step counts lie
         state["optimizer"]["param_groups"][0]["fused"] = self.optimizer.param_groups[0]["fused"]
         self.optimizer.load_state_dict(state["optimizer"])

@@ -44,7 +44,7 @@ def train_epoch(
     when the loss is no longer a number. Checked by tests/test_train.py: the loss falls.
     """
     network, optimizer, scaler = training.network, training.optimizer, training.scaler
-    loss_function = L1()
+    l1 = L1()
     start = shown = time.perf_counter()
     already = training.photos
     network.train()
@@ -53,16 +53,13 @@ def train_epoch(
             L, ab = batch["L"], batch["ab"]
             with training.autocast():
                 predicted = network(L)
-            loss = loss_function(predicted.float(), ab)
+            loss = training.loss_function(L, predicted, ab)
             optimizer.zero_grad()
             scaler.scale(loss).backward()  # the scaler does nothing unless the precision is float16
             scaler.step(optimizer)
             scaler.update()
-            training.schedule.step()
-
-            training.step += 1
-            training.photos += len(L)
-            training.loss_sum += loss.detach() * len(L)  # stays on the device: nobody waits for it
+            training.count_step(len(L))
+            training.loss_sum += l1(predicted.detach().float(), ab) * len(L)  # stays on the device: nobody waits for it
             if after_step:
                 after_step()
             if rank() == 0 and time.perf_counter() - shown > 0.5:  # reading the loss waits for the device
@@ -88,11 +85,11 @@ def validate_epoch(training: Training, loader: Iterable[dict[str, Tensor]]) -> t
     """The mean L1 loss over all photos of the loader: of the network, and of guessing gray (ab = 0) for comparison."""
     loss_function = L1()
     sums = torch.zeros(3, device=training.device)  # of the network's loss, of gray's, and of photos
-    take_from_first(training.model.eval().buffers())  # their batch statistics are those that are saved
+    take_from_first(training.result.eval().buffers())  # their batch statistics are those that are saved
     for batch in loader:
         L, ab = batch["L"], batch["ab"]
         with training.autocast():
-            predicted = training.model(L)
+            predicted = training.result(L)
         losses = loss_function(predicted.float(), ab), loss_function(torch.zeros_like(ab), ab), torch.ones_like(sums[0])
         sums += torch.stack(losses) * len(L)
     loss, gray_loss, photos = sum_over_processes(*sums, device=training.device)
@@ -193,11 +190,11 @@ def _examples(photos: ColorizationDataset, val_photos: ColorizationDataset) -> t
 def _write_epoch(run: Path, training: Training, picture: Path, examples: tuple[Tensor, Tensor], best: bool) -> None:
     """Write what an epoch leaves behind beside last.pt."""
     config, epoch, row = training.config, len(training.history), training.history[-1]
-    save_some_examples(training.model, *examples, picture)
+    save_some_examples(training.result, *examples, picture)
     if best:
-        save_model(run / BEST, training.model, config, epoch=epoch, val_loss=row["val_loss"])
+        save_model(run / BEST, training.result, config, epoch=epoch, val_loss=row["val_loss"])
     if config.keep_every and epoch % config.keep_every == 0:
-        save_model(run / "weights" / f"epoch_{epoch - 1:03d}.safetensors", training.model, config, epoch=epoch)
+        save_model(run / "weights" / f"epoch_{epoch - 1:03d}.safetensors", training.result, config, epoch=epoch)
     write_text(run / "history.csv", pd.DataFrame(training.history).to_csv(index=False))
 
 
