@@ -26,11 +26,9 @@ report: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py save report
 	$(BIN)/python tools/notebooks.py export
 
-# the numbers and pictures of a run that the report reads: make release RUN=name DATA=folder
+# a run becomes the release, with half-precision weights, scores, pictures and model card: make release RUN=name DATA=folder
 release: $(VENV)/.notebooks
-	mkdir -p outputs/release
-	cd outputs/$(RUN) && cp config.json environment.json split.json history.csv ../release
-	$(BIN)/python -m colorlib.score --run $(RUN) --data $(DATA) --out outputs/release --show-samples
+	$(BIN)/python tools/release.py $(RUN) --data $(DATA)
 
 sync: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py sync

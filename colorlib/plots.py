@@ -52,7 +52,7 @@ def show_images(images: Sequence[Any], titles: Sequence[str] | None = None, colu
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     aspect = max(picture.shape[0] / picture.shape[1] for picture in pictures)
-    fig, axes = _figure(rows, columns, rows * (WIDTH / columns * aspect + (0.2 if any(titles) else 0)))
+    fig, axes = new_figure(rows, columns, rows * (WIDTH / columns * aspect + (0.2 if any(titles) else 0)))
     for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
         _show(ax, picture, title)
     for ax in axes.flat[len(pictures) :]:
@@ -77,7 +77,7 @@ def plot_comparison(
     scores = scores or {}
     error = np.abs(true.astype(float) - predicted).mean(axis=2)
     height = 1.52 * true.shape[0] / true.shape[1] + 0.22 + (0.58 if scores else 0.16) + (0.22 if title else 0)
-    fig, axes = _figure(1, 4, height)
+    fig, axes = new_figure(1, 4, height)
     names = ("gray (baseline)", "predicted", "true", "error of the prediction")
     for ax, picture, name in zip(axes[0], (gray, predicted, true, true), names, strict=True):
         _show(ax, picture, name)
@@ -114,7 +114,7 @@ def plot_metrics_distribution(metrics: pd.DataFrame) -> Figure:
         color, line = LINES[i % len(LINES)]
         step = {"histtype": "step", "edgecolor": color, "linestyle": line, "linewidth": 1.8}
         looks.append((model, color, line, step))
-    fig, axes = _figure(2, 2, 5.2)
+    fig, axes = new_figure(2, 2, 5.2)
     for ax, (metric, name) in zip(axes.flat, METRICS.items(), strict=True):
         bins = np.histogram_bin_edges(metrics[metric][np.isfinite(metrics[metric])], bins=20)
         for method, color, line, look in looks:
@@ -136,7 +136,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
 
     history: the table of `train.fit`: epoch, train_loss, val_loss, gray_loss. A star marks the best epoch.
     """
-    fig, axes = _figure(1, 1, 3.2)
+    fig, axes = new_figure(1, 1, 3.2)
     ax, best = axes[0, 0], history.loc[history["val_loss"].idxmin()]
     size = 4 if len(history) <= 30 else 0
     ax.plot(history["epoch"], history["train_loss"], "s-", color=ORANGE, markersize=size, label="training")
@@ -164,7 +164,7 @@ def plot_ab_histogram(pictures: Tensor | np.ndarray | Sequence[np.ndarray], titl
     a, b = (np.concatenate([lab.select(-3, i).flatten().cpu().numpy() for lab in labs]) for i in (1, 2))
     edges = np.arange(-110, 111, 2)
     share = np.histogram2d(b, a, bins=(edges, edges))[0] / a.size  # rows: b*, columns: a*
-    fig, axes = _figure(1, 1, 3.8, width=5.2)
+    fig, axes = new_figure(1, 1, 3.8, width=5.2)
     look = {"origin": "lower", "extent": (-110, 110, -110, 110), "interpolation": "nearest"}
     axes[0, 0].imshow(_ab_plane(edges), **look)
     ink = ListedColormap(mpl.colormaps["Greys"](np.linspace(0.4, 1, 256)))
@@ -186,7 +186,7 @@ def plot_lab_planes(rgb: np.ndarray) -> Figure:
     """
     lab = rgb_to_lab(to_tensor(rgb)).numpy()
     limit = 20 * max(1, int(np.ceil(np.quantile(np.abs(lab[1:]), 0.99) / 20)))
-    fig, axes = _figure(1, 4, 1.85 * rgb.shape[0] / rgb.shape[1] + 0.5)
+    fig, axes = new_figure(1, 4, 1.85 * rgb.shape[0] / rgb.shape[1] + 0.5)
     _show(axes[0, 0], rgb, "photo")
     names = ("L* (lightness)", "a* (green to red)", "b* (blue to yellow)")
     for i, (ax, name) in enumerate(zip(axes[0, 1:], names, strict=True)):
@@ -209,10 +209,10 @@ def sample_grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarra
     return make_grid(pictures, nrow=len(rows[0]), padding=gap, pad_value=255).permute(1, 2, 0).numpy()
 
 
-def _figure(rows: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, np.ndarray]:
+def new_figure(rows: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, np.ndarray]:
+    """An empty figure and its axes (rows, columns), which pyplot has let go of; height and width in inches."""
     size = {"figsize": (width, height), "dpi": 120}
     fig, axes = plt.subplots(rows, columns, **size, layout="constrained", squeeze=False)
-    # pyplot forgets it, so that a notebook shows it only when asked; drawing and saving still work
     plt.close(fig)
     return fig, axes
 

@@ -9,15 +9,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
 from colorlib.checkpoint import find_run
-from colorlib.colorize import Colorizer
+from colorlib.colorize import Colorizer, palette_strip
 from colorlib.data import find_images, sample_photos
 from colorlib.environment import outputs_dir
 from colorlib.evaluation import evaluate_model, format_summary
 from colorlib.files import replacing, write_text
+from colorlib.photo import read_photo, resize_photo
 from colorlib.plots import plot_metrics_distribution, sample_grid, save_comparison, save_figure
 
 SHOWN = 10  # photos that get a picture
@@ -64,6 +66,28 @@ def score_run(
     return metrics
 
 
+def save_palettes(
+    run: str | os.PathLike, photos: Sequence[str | os.PathLike], path: str | os.PathLike, side: int = 256
+) -> None:
+    """Save a picture of photos, coloured below, each with the palette that was chosen for it.
+
+    run: a run's name or folder. photos: paths. path: of a PNG file. side: of each photo, px. Raises
+    `FileNotFoundError` without such a run. Checked by tests/test_score.py.
+    """
+    colorizer = Colorizer.from_run(run, precision="float32")
+    before = [resize_photo(read_photo(photo), side) for photo in photos]
+    after = [colorizer.colorize(photo) for photo in before]
+    rows = [before, after]
+    if palettes := [palette for photo in photos if (palette := colorizer.palette(photo))]:
+        rows[1] = [
+            np.vstack([picture, palette_strip(*(values[0] for values in palette), width=side)])
+            for picture, palette in zip(after, palettes, strict=True)
+        ]
+        rows[0] = [np.vstack([np.full_like(rows[1][0][side:], 255), picture]) for picture in before]
+    with replacing(path) as temporary:
+        Image.fromarray(sample_grid(rows)).save(temporary)
+
+
 def unseen(run: str | os.PathLike, photos: Sequence[Path]) -> list[Path]:
     """Leave out the photos that a run was trained or chosen on, by the relative paths in its split.json.
 
@@ -93,6 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{len(kept)} photos to judge on; {len(photos) - len(kept)} left out: the run was made with them")
     shown = unseen(options.run, sample_photos()) if options.show_samples else None
     print(format_summary(score_run(options.run, kept, options.out, shown)), end="")
+    if shown:
+        out = outputs_dir() / find_run(options.run).name if options.out is None else Path(options.out)
+        save_palettes(options.run, shown, out / "figures" / "palettes.png")
+        save_palettes(options.run, sample_photos("gray"), out / "figures" / "black_and_white.png")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Weights and run state: whole, bit for bit, and never executed."""
 
+import copy
 import json
 import os
 import pickle
@@ -176,7 +177,7 @@ def test_state_without_all_its_parts_says_what_to_do(begun):
     """Such as one of an older version, or of something else."""
     run, config, split, state = begun
     others = [{name: state[name] for name in state if name != missing} for missing in state]
-    assert len(others) == 10
+    assert len(others) == 11
     for other in [*others, {}, 5, torch.zeros(3), [1, 2]]:
         torch.save(other, run / "last.pt")
         with pytest.raises(CheckpointError, match=r"^last\.pt of run run is not the state .*: delete it to start anew"):
@@ -190,6 +191,7 @@ def test_settings_of_a_run_stay_but_for_those_that_decide_nothing(begun):
     run, config, split, _ = begun
     values = {
         "epochs": 99, "compile": True, "num_workers": 5, "checkpoint_every": 7, "keep_every": 3, "samples": 9,
+        "test_flips": True,
     }  # fmt: skip
     assert values.keys() == MAY_CHANGE
     assert load_state(run, config.replace(**values), split) is not None
@@ -209,7 +211,7 @@ def test_photos_of_a_run_stay_in_their_parts_but_may_move(begun, tmp_path):
 def test_settings_that_an_older_version_did_not_know_have_their_defaults(begun):
     run, config, split, _ = begun
     settings = json.loads((run / "config.json").read_text())
-    for name in ("schedule", "compile", "checkpoint_every"):
+    for name in ("schedule", "compile", "palette", "loss", "weight_decay", "ema", "test_flips"):
         del settings[name]
     (run / "config.json").write_text(json.dumps(settings))
     assert load_state(run, config, split) is not None
@@ -238,6 +240,49 @@ def test_loaded_model_is_ready_for_use(tmp_path, model, config):
     assert next(loaded.parameters()).dtype == torch.float32
     L = torch.rand(2, 1, 16, 16)
     assert torch.equal(loaded(L), loaded(L)), "no dropout"
+
+
+@pytest.mark.parametrize(("palette", "residual"), [(5, 2), (3, 0), (0, 1)])
+def test_network_with_a_palette_and_residual_blocks_round_trip(tmp_path, config, palette, residual):
+    config = config.replace(palette=palette, residual=residual, loss="huber", ema=0.9, test_flips=True)
+    model = UNet(*config.network)
+    with torch.no_grad():
+        for parameter in model.parameters():  # none stays at its start, at which residual blocks do nothing
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model(torch.rand(4, 1, 32, 32))
+    save_model(tmp_path / BEST, model, config)
+    loaded, settings = load_model(tmp_path)
+    assert settings == config
+    assert_same(loaded.state_dict(), model.state_dict())
+    L = torch.rand(2, 1, 20, 30)
+    with torch.no_grad():
+        (ab, colors), (expected, wanted) = loaded.paint(L), model.eval().paint(L)
+    torch.testing.assert_close(ab, expected, atol=1e-6, rtol=1e-5)
+    assert (colors is None) == (palette == 0)
+    if palette:
+        assert colors.colors.shape == (2, palette, 2)
+        torch.testing.assert_close(colors, wanted, atol=1e-6, rtol=1e-5)
+    save_model(tmp_path / BEST, model, config.replace(palette=palette + 2))
+    with pytest.raises(CheckpointError, match="do not fit their settings"):
+        load_model(tmp_path)
+
+
+def test_weights_in_half_precision_load_in_float32(tmp_path, config):
+    """A file of half the size; the weights are those of half precision."""
+    config = config.replace(palette=4, residual=1)
+    model = UNet(*config.network)
+    model(torch.rand(4, 1, 32, 32))
+    half = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    save_model(tmp_path / BEST, copy.deepcopy(model).half(), config)
+    with safetensors.safe_open(tmp_path / BEST, framework="pt") as file:
+        assert file.get_tensor("final.weight").dtype == torch.float16
+    loaded, _ = load_model(tmp_path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert_same(loaded.state_dict(), {n: v.float() if v.is_floating_point() else v for n, v in half.items()})
+    L = torch.rand(2, 1, 16, 16)
+    with torch.no_grad():
+        assert loaded(L).dtype == torch.float32
+        torch.testing.assert_close(loaded(L), model.eval()(L), atol=0.01, rtol=0)
 
 
 def test_settings_decide_the_networks_shape(tmp_path, config):
@@ -333,13 +378,40 @@ def test_find_run_by_path(places, tmp_path):
 
 
 def test_find_run_looks_in_the_outputs_then_in_kaggles_inputs_then_in_the_repository(places):
-    release = make_run(places[2] / "outputs" / "release")
-    assert find_run() == find_run("release") == release
+    bundled = make_run(places[2] / "outputs" / "tiny")
+    other = make_run(places[2] / "outputs" / "other", age=20)
+    assert find_run() == find_run("tiny") == bundled
     mounted = make_run(places[1] / "notebook-03" / "outputs" / "tiny", age=50)
     assert find_run() == find_run("tiny") == mounted
-    assert find_run("release") == release, "a name is looked for everywhere"
+    assert find_run("other") == other, "a name is looked for everywhere"
     own = make_run(places[0] / "tiny", age=100)
     assert find_run() == find_run("tiny") == own
+
+
+@pytest.mark.parametrize("where", ["outputs", "notebook-03/outputs", "datasets/someone/set"])
+def test_find_run_prefers_the_release_wherever_it_lies(places, where):
+    """Other runs may be newer, and lie where it is looked first."""
+    for place in (places[0], places[1], places[2] / "outputs"):
+        make_run(place / "mine")
+    release = make_run((places[2] if where == "outputs" else places[1]) / where / "release", age=1000)
+    assert find_run() == find_run("") == find_run("release") == release
+    assert find_run("mine") == places[0] / "mine"
+    own = make_run(places[0] / "release", age=2000)
+    assert find_run() == find_run("release") == own, "of two releases, that in the outputs"
+
+
+def test_find_run_takes_the_newest_of_several_releases_among_kaggles_inputs(places):
+    make_run(places[1] / "older" / "outputs" / "release", age=50)
+    newest = make_run(places[1] / "newer" / "release")
+    make_run(places[1] / "oldest" / "release", age=100)
+    assert find_run() == find_run("release") == newest
+
+
+def test_find_run_takes_no_run_for_the_release_by_a_part_of_its_name(places):
+    make_run(places[0] / "release-2", age=50)
+    make_run(places[2] / "outputs" / "release" / "weights", age=0)
+    newest = make_run(places[0] / "mine")
+    assert find_run() == newest
 
 
 @pytest.mark.parametrize("depth", ["run", "set/run", "set/outputs/run", "datasets/someone/set/run"])

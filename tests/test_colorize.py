@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import Constant
 from PIL import Image
+from skimage.color import lab2rgb
 
 from colorlib import colorize, environment
 from colorlib.checkpoint import BEST, CheckpointError, save_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
-from colorlib.colorize import Colorizer, add_color, colorize_image, load_model, open_photo
+from colorlib.colorize import Colorizer, add_color, colorize_image, load_model, open_photo, palette_strip
 from colorlib.config import Config
 from colorlib.data import ColorizationDataset, sample_photos
 from colorlib.model import UNet
@@ -120,10 +122,8 @@ def test_saturation_zero_is_gray(colorizer):
     assert np.ptp(result.astype(int), axis=2).max() <= 1
 
 
-@pytest.fixture
-def lived_in():
-    """A network whose batch norms have seen something: their statistics are not those of the first day."""
-    model = UNet(8, 5)
+def live_in(model: UNet) -> UNet:
+    """Let a network's batch norms have seen something: their statistics are not those of the first day."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for values, low, high in ((module.running_mean, -1, 1), (module.running_var, 0.3, 3)):
@@ -131,6 +131,19 @@ def lived_in():
             torch.nn.init.uniform_(module.weight, 0.5, 2)
             torch.nn.init.uniform_(module.bias, -0.5, 0.5)
     return model.eval()
+
+
+@pytest.fixture
+def lived_in():
+    return live_in(UNet(8, 5))
+
+
+@pytest.fixture
+def extended():
+    """The same with a palette, whose colours hang on the scene, and residual blocks."""
+    model = live_in(UNet(8, 5, palette=6, residual=2))
+    torch.nn.init.normal_(model.palette.shift.weight, std=0.1)
+    return model
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02), ("float16", 0.003)])
@@ -144,11 +157,24 @@ def test_predict_ab_at_the_networks_size_is_the_network(lived_in, precision, tol
     assert predicted.dtype == torch.float32
 
 
-def test_the_network_in_use_is_a_copy_without_batch_norms(lived_in):
-    before = {name: value.clone() for name, value in lived_in.state_dict().items()}
-    colorizer = Colorizer(lived_in, CONFIG, "bfloat16")
-    assert colorizer.model is lived_in
-    assert all(torch.equal(before[name], value) for name, value in lived_in.state_dict().items())
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 2e-5), ("bfloat16", 0.1), ("float16", 0.02)])
+def test_predict_ab_with_palette_and_residual_blocks_is_the_network(extended, precision, tolerance):
+    L = torch.rand(3, 1, 48, 48) * 2 - 1
+    with torch.no_grad():
+        expected = extended(L)
+    assert expected.std() > 0.05
+    predicted = Colorizer(extended, CONFIG, precision).predict_ab(L)
+    assert (predicted - expected).abs().max() < tolerance
+    assert predicted.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["lived_in", "extended"])
+def test_the_network_in_use_is_a_copy_without_batch_norms(kind, request):
+    model = request.getfixturevalue(kind)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    colorizer = Colorizer(model, CONFIG, "bfloat16")
+    assert colorizer.model is model
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in colorizer.network.modules())
     assert {parameter.dtype for parameter in colorizer.network.parameters()} == {torch.bfloat16}
 
@@ -184,6 +210,137 @@ def test_strips_leave_no_seam(colorizer, monkeypatch, pixels):
     monkeypatch.setattr(colorize, "CPU_STRIP", pixels)
     assert np.abs(add_color(photo, ab).astype(int) - whole).max() <= 1  # rounding
     assert (add_color(photo, ab) == whole).mean() > 0.999
+
+
+# --- the photo and its mirror image -------------------------------------------------------------------------
+
+
+def test_flips_average_the_colours_of_the_photo_and_of_its_mirror_image(lived_in):
+    L = torch.rand(2, 1, 48, 48) * 2 - 1
+    with torch.no_grad():
+        plain, mirrored = lived_in(L), lived_in(L.flip(-1)).flip(-1)
+    assert (plain - mirrored).abs().max() > 0.05
+    both = Colorizer(lived_in, CONFIG.replace(test_flips=True), "float32").predict_ab(L)
+    assert (both - (plain + mirrored) / 2).abs().max() < 1e-5
+    assert (Colorizer(lived_in, CONFIG, "float32").predict_ab(L) - plain).abs().max() < 1e-5
+    upside_down = Colorizer(lived_in, CONFIG.replace(test_flips=True), "float32").predict_ab(L.flip(-2)).flip(-2)
+    assert (upside_down - both).abs().max() > 0.05, "mirrored from left to right, not from top to bottom"
+
+
+@pytest.mark.parametrize("size", [(48, 48), (30, 61)])
+def test_with_flips_a_mirrored_photo_gets_mirrored_colours(lived_in, size):
+    photo = noise(*size, 3)
+    for flips in (True, False):
+        colorizer = Colorizer(lived_in, CONFIG.replace(test_flips=flips), "float32")
+        plain, other = colorizer.colorize(photo), colorizer.colorize(np.ascontiguousarray(photo[:, ::-1]))[:, ::-1]
+        difference = np.abs(plain.astype(int) - other)
+        assert difference.max() <= 2 if flips else difference.mean() > 2
+
+
+# --- the palette --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_palette_is_the_networks_with_the_most_used_colour_first(extended, precision):
+    colorizer, exact = Colorizer(extended, CONFIG, precision), precision == "float32"
+    for photo in sample_photos()[:3]:
+        palette = colorizer.palette(photo)
+        assert palette.colors.shape == (1, 6, 2) and palette.shares.shape == (1, 6)
+        for values in palette:
+            assert values.dtype == torch.float32 and values.device.type == "cpu" and not values.requires_grad
+        assert (palette.shares.diff(dim=1) <= 0).all() and palette.shares.min() >= 0
+        assert palette.shares.sum().item() == pytest.approx(1, abs=1e-5 if exact else 0.01)
+        with torch.no_grad():
+            colors, shares = (values[0] for values in extended.paint(colorizer.network_input(photo))[1])
+        tolerance = 1e-4 if exact else 0.02
+        assert (palette.shares[0] - shares.sort(descending=True).values).abs().max() < tolerance
+        for color, share in zip(*(values[0] for values in palette), strict=True):
+            # each share still belongs to its colour
+            number = (colors - color).norm(dim=1).argmin()
+            assert (colors[number] - color).abs().max() < tolerance and abs(shares[number] - share) < tolerance
+
+
+def test_palette_hangs_on_the_photo_and_not_on_its_colours_or_size(extended):
+    colorizer = Colorizer(extended, CONFIG, "float32")
+    chelsea, coffee = (colorizer.palette(photo) for photo in sample_photos()[:2])
+    assert (chelsea.colors - coffee.colors).abs().max() > 0.01
+    photo = np.asarray(open_photo(sample_photos()[0]).resize((48, 48)))
+    gray = colorizer.colorize(photo, saturation=0)
+    assert (colorizer.palette(gray).colors - colorizer.palette(photo).colors).abs().max() < 0.02
+
+
+def test_network_without_a_palette_has_none(colorizer):
+    assert colorizer.palette(sample_photos()[0]) is None
+    assert Colorizer(Constant(0.1, 0.2), CONFIG).palette(sample_photos()[0]) is None
+
+
+def test_palette_of_what_is_no_photo(extended, tmp_path):
+    with pytest.raises(PhotoError, match="is a folder"):
+        Colorizer(extended, CONFIG).palette(tmp_path)
+
+
+def swatches(strip: np.ndarray) -> list[tuple[int, list[int]]]:
+    """The widths and the colours of a strip, from left to right."""
+    assert (strip == strip[:1]).all(), "each column is of one colour"
+    starts = [0, *(np.flatnonzero((np.diff(strip[0].astype(int), axis=0) != 0).any(axis=1)) + 1), strip.shape[1]]
+    return [(end - start, strip[0, start].tolist()) for start, end in zip(starts, starts[1:], strict=False)]
+
+
+FOUR = torch.tensor([[0.0, 0.0], [0.25, 0.1], [-0.2, 0.2], [0.05, -0.3]])
+
+
+@pytest.mark.parametrize(
+    ("shares", "width", "widths"),
+    [
+        ([0.5, 0.25, 0.125, 0.125], 16, [8, 4, 2, 2]),
+        ([0.4, 0.3, 0.2, 0.1], 10, [4, 3, 2, 1]),
+        ([0.4, 0.3, 0.2, 0.1], 256, [102, 77, 51, 26]),  # 102.4, 179.2 and 230.4 are rounded
+        ([0.125, 0.125, 0.25, 0.5], 16, [2, 2, 4, 8]),  # in the order in which they come
+        ([1 / 3, 1 / 3, 1 / 3, 0.0], 10, [3, 4, 3]),
+        ([0.0, 1.0, 0.0, 0.0], 7, [7]),
+        ([0.99, 0.004, 0.003, 0.003], 10, [10]),
+    ],
+)
+def test_swatches_are_as_wide_as_their_shares(shares, width, widths):
+    strip = palette_strip(FOUR, torch.tensor(shares), width, height=3)
+    assert strip.shape == (3, width, 3) and strip.dtype == np.uint8
+    assert [found for found, _ in swatches(strip)] == widths
+
+
+def test_swatches_have_their_colours():
+    """Of L* 65, by scikit-image; in the order in which they come."""
+    strip = palette_strip(FOUR, torch.full((4,), 0.25))
+    assert strip.shape == (24, 256, 3)
+    lab = np.concatenate([np.full((4, 1), 65.0), 128 * FOUR.numpy()], axis=1)
+    wanted = 255 * lab2rgb(lab)
+    for (width, color), expected in zip(swatches(strip), wanted, strict=True):
+        assert width == 64 and np.abs(np.array(color) - expected).max() <= 1
+    (_, gray), *_ = swatches(strip)
+    assert max(gray) - min(gray) <= 1
+
+
+def test_colours_that_srgb_lacks_are_clamped():
+    ((width, color),) = swatches(palette_strip(torch.tensor([[1.0, 1.0]]), torch.ones(1), 5, 2))
+    assert width == 5 and color[0] == 255 and color[2] == 0
+
+
+def test_strip_of_a_photos_palette(extended):
+    palette = Colorizer(extended, CONFIG, "float32").palette(sample_photos()[0])
+    strip = palette_strip(palette.colors[0], palette.shares[0], width=1000)
+    widths = [width for width, _ in swatches(strip)]
+    assert sum(widths) == 1000
+    assert widths[0] == pytest.approx(1000 * palette.shares[0, 0].item(), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("colors", "shares"), [((4, 3), (4,)), ((1, 4, 2), (1, 4)), ((4, 2), (3,)), ((4, 2), (4, 1)), ((2,), (2,))]
+)
+def test_strip_names_wrong_shapes(colors, shares):
+    with pytest.raises(ValueError, match=r"expected colors \(K, 2\) and shares \(K,\), got \("):
+        palette_strip(torch.zeros(colors), torch.zeros(shares))
+
+
+# --- sizes, precision and errors ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(24, 24), (96, 96), (33, 70), (1, 1)])

@@ -1,11 +1,13 @@
 """Settings: types, ranges, JSON and the presets."""
 
 import dataclasses
+import inspect
 import json
 
 import pytest
 
-from colorlib.config import PRECISIONS, PRESETS, RELEASE, SCHEDULES, SEED, TINY, Config
+from colorlib.config import LOSSES, PRECISIONS, PRESETS, RELEASE, SCHEDULES, SEED, TINY, Config
+from colorlib.model import UNet
 
 
 def test_is_frozen():
@@ -25,10 +27,23 @@ def test_defaults_are_the_original_recipe():
     assert Config() == SEED
     recipe = {
         "width": 64, "depth": 7, "dropout": 0.5, "image_size": 256, "batch_size": 16, "learning_rate": 2e-4,
-        "epochs": 50, "schedule": "constant",
+        "epochs": 50, "schedule": "constant", "loss": "l1",
     }  # fmt: skip
     assert {name: getattr(SEED, name) for name in recipe} == recipe
     assert not SEED.augments
+    off = ("palette", "residual", "gamma", "small_size", "small_epochs", "perceptual", "weight_decay", "warmup", "ema")
+    assert not any(getattr(SEED, name) for name in (*off, "test_flips"))
+
+
+def test_network_gives_the_arguments_of_the_unet():
+    assert SEED.network == (64, 7, 0.5, 0, 0)
+    config = Config(width=4, depth=5, dropout=0.25, palette=3, residual=2)
+    assert config.network == (4, 5, 0.25, 3, 2)
+    names = inspect.signature(UNet).parameters
+    assert config.network == tuple(getattr(config, name) for name in names)
+    model = UNet(*config.network)
+    assert len(model.palette.queries) == 3 and [len(blocks) for blocks in model.deeper] == [2, 2]
+    assert UNet(*config.replace(palette=0, residual=0).network).palette is None
 
 
 def test_arithmetic_and_extras_are_left_to_the_device_unless_asked_for():
@@ -83,7 +98,10 @@ def test_whole_numbers_are_taken_for_floats_but_nothing_else_is():
     ("name", "value"),
     [("width", 8.0), ("width", "8"), ("width", True), ("flip", 1), ("flip", "yes"), ("precision", 32), ("rotate", "5"),
      ("rotate", True), ("seed", None), ("precision", None), ("schedule", 1), ("schedule", True), ("compile", 1),
-     ("compile", "yes"), ("checkpoint_every", 1.0), ("checkpoint_every", True)],
+     ("compile", "yes"), ("checkpoint_every", 1.0), ("checkpoint_every", True), ("palette", 8.0), ("palette", True),
+     ("residual", 1.0), ("residual", None), ("gamma", "0.2"), ("small_size", 64.0), ("small_epochs", False),
+     ("loss", 1), ("loss", None), ("perceptual", True), ("weight_decay", "0.01"), ("warmup", False), ("ema", "0.99"),
+     ("test_flips", 1), ("test_flips", "yes")],
 )  # fmt: skip
 def test_wrong_type(name, value):
     with pytest.raises(ValueError, match=f"{name} must be of type .*got {value!r}"):
@@ -97,7 +115,10 @@ WRONG = {
     "rotate": [-1.0, 46.0, float("nan")], "contrast": [-0.1, 1.0], "saturation": [-0.1, 1.0],
     "learning_rate": [0.0, -1e-3, float("nan")], "num_workers": [-1], "keep_every": [-1], "seed": [-1],
     "precision": ["float64", "", "Float32", "AUTO", "fp16"], "schedule": ["linear", "", "Cosine"],
-    "checkpoint_every": [-1],
+    "checkpoint_every": [-1], "palette": [1, -1], "residual": [-1], "gamma": [-0.1, 2.1, float("nan")],
+    "small_size": [-1], "small_epochs": [-1, 1], "loss": ["l2", "", "L1", "Huber"],
+    "perceptual": [-0.1, float("nan")], "weight_decay": [-0.01], "warmup": [-0.1, 1.0, float("nan")],
+    "ema": [-0.1, 1.0, float("nan")],
 }  # fmt: skip
 
 
@@ -108,13 +129,16 @@ def test_out_of_range(name, value):
 
 
 def test_every_setting_but_the_switches_has_a_range():
-    assert set(WRONG) == {field.name for field in dataclasses.fields(Config)} - {"flip", "compile"}
+    assert set(WRONG) == {field.name for field in dataclasses.fields(Config)} - {"flip", "compile", "test_flips"}
 
 
 RIGHT = {"depth": [4, 10], "image_size": [16], "photo_size": [16], "dropout": [0.0, 0.99], "min_crop": [1.0, 0.01],
          "rotate": [0.0, 45.0], "contrast": [0.0, 0.99], "val_fraction": [0.0, 0.9], "precision": list(PRECISIONS),
          "width": [1], "keep_every": [0, 1], "num_workers": [0], "seed": [0],
-         "schedule": list(SCHEDULES), "checkpoint_every": [0, 1, 10**6], "compile": [False, True]}  # fmt: skip
+         "schedule": list(SCHEDULES), "checkpoint_every": [0, 1, 10**6], "compile": [False, True],
+         "palette": [0, 2, 313], "residual": [0, 1, 8], "gamma": [0.0, 2.0], "small_size": [0, 8, 512],
+         "small_epochs": [0], "loss": list(LOSSES), "perceptual": [0.0, 10.0], "weight_decay": [0.0, 1.0],
+         "warmup": [0.0, 0.99], "ema": [0.0, 0.9999], "test_flips": [False, True]}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in RIGHT.items() for value in values])
@@ -122,8 +146,16 @@ def test_limits_are_allowed(name, value):
     assert getattr(Config(**{name: value}), name) == value
 
 
+def test_smaller_pictures_at_first_need_a_size():
+    assert Config(small_epochs=1, small_size=16).small_epochs == 1
+    for side in (0, 15):
+        with pytest.raises(ValueError, match="small_epochs needs a small_size of at least 16; got"):
+            Config(small_epochs=1, small_size=side)
+
+
 @pytest.mark.parametrize(
-    "change", [{"flip": True}, {"min_crop": 0.9}, {"rotate": 1.0}, {"contrast": 0.1}, {"saturation": 0.1}]
+    "change",
+    [{"flip": True}, {"min_crop": 0.9}, {"rotate": 1.0}, {"contrast": 0.1}, {"gamma": 0.1}, {"saturation": 0.1}],
 )
 def test_each_part_of_the_augmentation_switches_it_on(change):
     assert SEED.replace(**change).augments
@@ -135,10 +167,17 @@ def test_choices_are_named_when_another_one_is_asked_for():
         Config(precision="half")
     with pytest.raises(ValueError, match=r"schedule must be one of constant, cosine; got .*'step'"):
         Config(schedule="step")
+    assert LOSSES == ("l1", "huber")
+    with pytest.raises(ValueError, match=r"loss must be one of l1, huber; got .*'mse'"):
+        Config(loss="mse")
     with pytest.raises(ValueError, match="num_workers, checkpoint_every, keep_every and seed must not be negative"):
         Config(checkpoint_every=-5)
 
 
-@pytest.mark.parametrize("change", [{"schedule": "cosine"}, {"compile": True}, {"precision": "bfloat16"}])
-def test_how_it_is_computed_is_no_augmentation(change):
+@pytest.mark.parametrize(
+    "change",
+    [{"schedule": "cosine"}, {"compile": True}, {"precision": "bfloat16"}, {"palette": 8, "residual": 1},
+     {"small_size": 64, "small_epochs": 2}, {"loss": "huber", "ema": 0.9, "warmup": 0.1}, {"test_flips": True}],
+)  # fmt: skip
+def test_what_is_computed_and_how_is_no_augmentation(change):
     assert not SEED.replace(**change).augments

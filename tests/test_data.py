@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import skimage.color
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -28,6 +29,7 @@ from colorlib.data import (
     split_paths,
 )
 from colorlib.photo import read_photo
+from colorlib.state import Training
 
 # --- find ---------------------------------------------------------------------------------------------------
 
@@ -545,25 +547,73 @@ def test_tones_by_hand():
         ((0.5, 1.0), 1.0, 1.4), ((0.25, 0.75), 0.9, 1.2),
     ):  # fmt: skip
         wanted = torch.cat([L.mean() + (L - L.mean()) * contrast, ab * saturation], dim=1)
-        assert_near(random_tone(lab, torch.tensor([row]), config), wanted, 1e-6)
-    assert_near(random_tone(lab, torch.rand(1, 2), PLAIN), lab, 1e-6)
+        for gamma in (0.0, 0.5, 0.9):  # which decides nothing while gamma is off
+            assert_near(random_tone(lab, torch.tensor([[gamma, *row]]), config), wanted, 1e-6)
+    assert_near(random_tone(lab, torch.rand(1, 3), PLAIN), lab, 1e-6)
+
+
+def test_gamma_by_hand():
+    """The power of a lightness in [0, 1]: black and white stay, and opposite decisions undo each other."""
+    L = torch.tensor([-1.0, -0.5, 0.0, 0.62, 1.0])  # L* of 0, 25, 50, 81 and 100
+    lab = torch.stack([L, L / 4, -L / 8]).view(1, 3, 1, 5)
+    config = PLAIN.replace(gamma=math.log(2))
+    for chance, shares in (
+        (1.0, [0, 0.0625, 0.25, 0.6561, 1]),  # squares
+        (0.0, [0, 0.5, math.sqrt(0.5), 0.9, 1]),  # roots
+        (0.5, [0, 0.25, 0.5, 0.81, 1]),
+        (0.75, [share ** math.sqrt(2) for share in (0, 0.25, 0.5, 0.81, 1)]),  # half of the way, of the logarithm
+    ):
+        changed = random_tone(lab, torch.tensor([[chance, 0.5, 0.5]]), config)
+        assert_near(changed[0, 0, 0], 2 * torch.tensor(shares) - 1)
+        assert torch.equal(changed[:, 1:], lab[:, 1:])
+        back = random_tone(changed, torch.tensor([[1 - chance, 0.5, 0.5]]), config)
+        assert_near(back, lab)
+
+
+def test_gamma_comes_before_contrast():
+    """Contrast changes about the mean of the L that gamma has left."""
+    lab, config = torch.rand(1, 3, 8, 8) * 0.4 - 0.1, PLAIN.replace(gamma=0.5)
+    darker = random_tone(lab, torch.tensor([[1.0, 0.5, 0.5]]), config)[:, :1]
+    together = random_tone(lab, torch.tensor([[1.0, 1.0, 0.5]]), config.replace(contrast=0.2))[:, :1]
+    assert darker.mean() < lab[:, :1].mean() - 0.05
+    assert_near(together, darker.mean() + 1.2 * (darker - darker.mean()))
+
+
+def test_gamma_of_lightnesses_just_out_of_range_is_a_number():
+    """16 bits round L of black and white to a little less and a little more than −1 and 1."""
+    L = torch.tensor([-1.00001, -1.0, 1.0, 1.00001])
+    lab = torch.stack([L, L, L]).view(1, 3, 1, 4).expand(20, -1, -1, -1)
+    changed = random_tone(lab, torch.rand(20, 3), PLAIN.replace(gamma=2.0))
+    assert_near(changed[:, 0, 0], torch.tensor([-1.0, -1.0, 1.0, 1.0]).expand(20, -1))
 
 
 def test_each_row_of_a_batch_has_its_own_tone():
     """And its own mean brightness, about which the contrast changes."""
-    labs, chance = torch.rand(6, 3, 8, 8) * 0.5 + torch.linspace(-0.6, 0.1, 6).view(6, 1, 1, 1), torch.rand(6, 2)
+    labs, chance = torch.rand(6, 3, 8, 8) * 0.5 + torch.linspace(-0.6, 0.1, 6).view(6, 1, 1, 1), torch.rand(6, 3)
     config = PLAIN.replace(contrast=0.3, saturation=0.3)
-    together = random_tone(labs, chance, config)
-    for row in range(6):
-        assert torch.equal(together[row], random_tone(labs[row : row + 1], chance[row : row + 1], config)[0])
+    for config in (config, config.replace(gamma=0.5)):
+        together = random_tone(labs, chance, config)
+        for row in range(6):
+            assert torch.equal(together[row], random_tone(labs[row : row + 1], chance[row : row + 1], config)[0])
+    together = random_tone(labs, chance, config.replace(gamma=0.0))
     assert_near(together[:, 0].mean(dim=(1, 2)), labs[:, 0].mean(dim=(1, 2)))
 
 
 def tones(**change: float) -> tuple[torch.Tensor, torch.Tensor]:
     """A picture's scaled Lab (1, 3, 16, 16) and 60 changed ones."""
     lab = torch.cat(encode_lab(rgb_to_lab(torch.rand(1, 3, 16, 16) * 0.5 + 0.25)), dim=1)
-    chance = torch.rand(60, 2, generator=torch.Generator().manual_seed(0))
+    chance = torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
     return lab, random_tone(lab.expand(60, -1, -1, -1), chance, PLAIN.replace(**change))
+
+
+def test_gamma_changes_L_alone():
+    lab, changed = tones(gamma=0.3)
+    assert torch.equal(changed[:, 1:], lab[:, 1:].expand(60, -1, -1, -1))
+    powers = (((changed[:, 0] + 1) / 2).log() / ((lab[:, 0] + 1) / 2).log()).flatten(1)
+    assert (powers.amax(dim=1) - powers.amin(dim=1)).max() < 1e-3, "one power for all of a photo"
+    powers = powers.mean(dim=1)
+    assert math.exp(-0.301) < powers.min() < 0.79 and 1.27 < powers.max() < math.exp(0.301)
+    assert 15 < (powers > 1).sum() < 45, "as often darker as lighter"
 
 
 def test_contrast_changes_L_alone():
@@ -587,7 +637,7 @@ def test_saturation_changes_ab_alone():
 def test_tone_stays_in_range():
     L, ab = torch.tensor([-1.0, 0.5, 1.0]), torch.tensor([-0.95, 0.9, 0.99])
     lab = torch.stack([L, ab, ab]).view(1, 3, 1, 3).expand(20, -1, -1, -1)
-    changed = random_tone(lab, torch.rand(20, 2), PLAIN.replace(contrast=0.9, saturation=0.9))
+    changed = random_tone(lab, torch.rand(20, 3), PLAIN.replace(gamma=0.9, contrast=0.9, saturation=0.9))
     assert changed.abs().max() == 1
 
 
@@ -619,13 +669,13 @@ def test_color_moves_with_brightness(two_colors, keeping):
 
 def test_items_get_the_tone_too(photos, keeping):
     plain = everything(ColorizationDataset(photos, PLAIN))
-    for change, changed, kept in (("contrast", [0], [1, 2]), ("saturation", [1, 2], [0])):
+    for change, changed, kept in (("gamma", [0], [1, 2]), ("contrast", [0], [1, 2]), ("saturation", [1, 2], [0])):
         dataset = ColorizationDataset(photos, PLAIN.replace(**{change: 0.5}), augment=True)
         changes = (everything(dataset) - plain).abs().amax(dim=(2, 3))
         assert changes[:, changed].amax(dim=1).sort().values[2] > 0.02 and changes[:, kept].max() < 1e-4
 
 
-def test_each_item_is_decided_by_seven_numbers_of_its_own(photos, config, monkeypatch):
+def test_each_item_is_decided_by_eight_numbers_of_its_own(photos, config, monkeypatch):
     """Else a large crop would always come with a strong contrast, say, or all photos of a batch be turned alike."""
     used = []
     for name in ("random_view", "random_tone"):
@@ -634,10 +684,11 @@ def test_each_item_is_decided_by_seven_numbers_of_its_own(photos, config, monkey
     dataset = ColorizationDataset(photos, config.replace(crops_per_photo=20), augment=True)
     dataset[torch.arange(200)]
     chance = torch.cat(used, dim=1)
-    assert chance.shape == (200, 7) and chance.unique().numel() > 1390
+    assert chance.shape == (200, 8) and chance.unique().numel() > 1590
+    assert [one.shape[1] for one in used] == [5, 3], "of the view, and of the tone"
     assert 0 <= chance.min() < 0.01 and 0.99 < chance.max() < 1
     assert (chance.mean(dim=0) - 0.5).abs().max() < 0.1
-    correlation = np.corrcoef(chance.T) - np.eye(7)
+    correlation = np.corrcoef(chance.T) - np.eye(8)
     assert np.abs(correlation).max() < 0.3
 
 
@@ -697,6 +748,57 @@ def test_the_global_generator_is_left_alone(photos, config, keeping, tmp_path):
     for shuffle in (False, True):
         list(get_dataloader(dataset, 4, shuffle))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_crops_and_order_of_an_epoch_do_not_start_from_the_same_numbers(photos, config):
+    """Else the first photo of an epoch, say, would always be cropped alike."""
+    for seed, epoch in itertools.product((0, 1, 3), (0, 1, 7)):
+        dataset = ColorizationDataset(photos, config.replace(seed=seed), augment=True)
+        dataset.set_epoch(epoch)
+        training = Training(config.replace(seed=seed), torch.device("cpu"))
+        training.history = [{}] * epoch
+        drawn = torch.rand(10, 8, generator=torch.Generator().manual_seed(training.epoch_seed))
+        assert not (dataset.chance == drawn).any()
+
+
+# --- small pictures first -----------------------------------------------------------------------------------
+
+
+def test_first_epochs_are_small(photos, keeping):
+    """Each pixel is the mean of the four that it stands for."""
+    config = PLAIN.replace(small_size=16, small_epochs=2)
+    dataset, whole = ColorizationDataset(photos, config, augment=True), everything(ColorizationDataset(photos, PLAIN))
+    assert dataset.resident == (keeping == "resident")
+    means = sum(whole[:, :, y::2, x::2] for y in (0, 1) for x in (0, 1)) / 4
+    for epoch, wanted in ((0, means), (1, means), (2, whole), (9, whole), (1, means)):
+        dataset.set_epoch(epoch)
+        found = dataset[torch.arange(10)]
+        assert found["L"].shape == (10, 1, *wanted.shape[2:]) and found["ab"].shape == (10, 2, *wanted.shape[2:])
+        assert_near(both(found), wanted, 1e-6)
+        assert torch.equal(both(dataset[3]), both(found)[3])
+
+
+def test_small_pictures_are_small_versions_of_the_same_views(photos, config, keeping):
+    config = config.replace(image_size=32, gamma=0.2, crops_per_photo=2)
+    large = ColorizationDataset(photos[:4], config, augment=True)
+    small = ColorizationDataset(photos[:4], config.replace(small_size=16, small_epochs=2), augment=True)
+    for epoch in (0, 1):
+        large.set_epoch(epoch), small.set_epoch(epoch)
+        assert_near(everything(small), F.avg_pool2d(everything(large), 2), 1e-6)
+    large.set_epoch(2), small.set_epoch(2)
+    assert torch.equal(everything(small), everything(large))
+
+
+def test_pictures_to_validate_on_are_never_small(photos, keeping):
+    dataset = ColorizationDataset(photos, PLAIN.replace(small_size=16, small_epochs=5))
+    assert torch.equal(everything(dataset), everything(ColorizationDataset(photos, PLAIN)))
+    dataset.set_epoch(1)
+    assert dataset[0]["L"].shape == (1, 32, 32)
+
+
+def test_small_size_without_small_epochs_changes_nothing(photos):
+    dataset = ColorizationDataset(photos, PLAIN.replace(small_size=16), augment=True)
+    assert torch.equal(everything(dataset), everything(ColorizationDataset(photos, PLAIN)))
 
 
 def test_crops_per_photo(photos, config, keeping):

@@ -9,21 +9,23 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from colorlib.color import encode_lab, rgb_to_lab
+from colorlib.compare import count_wins
 from colorlib.evaluation import (
+    calculate_ciede2000,
     calculate_colorfulness,
     calculate_psnr,
     calculate_rmse,
     calculate_snr,
     calculate_ssim,
-    count_wins,
     evaluate_model,
     format_summary,
+    score_pictures,
     summarize,
     verdict,
 )
 from colorlib.photo import read_photo, resize_photo, to_tensor
 
-METRICS = (calculate_psnr, calculate_ssim, calculate_rmse, calculate_snr)
+METRICS = (calculate_psnr, calculate_ssim, calculate_rmse, calculate_snr, calculate_ciede2000)
 
 
 def flat(level, side=8):
@@ -125,6 +127,62 @@ def test_colorfulness_by_hand():
     assert calculate_colorfulness(flat(90)) == 0
 
 
+def test_ciede2000_of_grays_by_hand():
+    """Without colour only the lightness term of CIE 142 is left: ΔL* over its weight S_L."""
+
+    def lightness(level):
+        return 116 * ((level / 255 + 0.055) / 1.055) ** (2.4 / 3) - 16
+
+    for pair in ((100, 120), (40, 60), (200, 90)):
+        x, y = map(lightness, pair)
+        off = ((x + y) / 2 - 50) ** 2
+        expected = abs(x - y) / (1 + 0.015 * off / (20 + off) ** 0.5)
+        assert calculate_ciede2000(flat(pair[0]), flat(pair[1])) == pytest.approx(expected, abs=0.01)
+
+
+def test_ciede2000_of_the_primaries():
+    """The published differences of sRGB's corners."""
+    red, green, blue = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    for pair, expected in (
+        ((red, green), 86.61),
+        ((red, blue), 52.88),
+        ((green, blue), 83.19),
+        (((255, 255, 255), (0, 0, 0)), 100),
+    ):
+        x, y = (np.full((4, 4, 3), color, dtype=np.uint8) for color in pair)
+        assert calculate_ciede2000(x, y) == pytest.approx(expected, abs=0.02)
+        assert calculate_ciede2000(y, x) == pytest.approx(expected, abs=0.02)
+
+
+def test_ciede2000_is_the_mean_over_the_pixels():
+    true, predicted = flat(100), flat(100)
+    assert calculate_ciede2000(true, predicted) == 0
+    predicted[:2] = (140, 90, 60)  # a quarter of the pixels
+    everywhere = np.full_like(true, (140, 90, 60))
+    assert calculate_ciede2000(true, predicted) == pytest.approx(calculate_ciede2000(true, everywhere) / 4)
+    assert type(calculate_ciede2000(true, predicted)) is float
+
+
+def test_ciede2000_weighs_as_the_eye_does():
+    """The same step in RGB is seen more easily between grays than between strong blues, which RMSE cannot tell."""
+    gray, blue = (np.full((4, 4, 3), color, dtype=np.uint8) for color in ((120, 120, 120), (20, 20, 200)))
+    step = np.array([0, 0, 12], dtype=np.uint8)
+    assert calculate_rmse(gray, gray + step) == calculate_rmse(blue, blue + step)
+    assert calculate_ciede2000(gray, gray + step) > 1.5 * calculate_ciede2000(blue, blue + step)
+
+
+def test_scores_of_a_pair_are_those_of_the_metrics():
+    true, predicted = data.astronaut()[:40, :50], data.coffee()[:40, :50]
+    assert score_pictures(true, predicted) == {
+        "psnr": calculate_psnr(true, predicted),
+        "ssim": calculate_ssim(true, predicted),
+        "rmse": calculate_rmse(true, predicted),
+        "snr": calculate_snr(true, predicted),
+        "ciede2000": calculate_ciede2000(true, predicted),
+        "colorfulness": calculate_colorfulness(predicted),
+    }
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_what_is_no_pair_of_pictures_is_refused(metric):
     good = flat(9)
@@ -199,7 +257,7 @@ def test_a_metric_without_thresholds_is_refused():
 def test_true_colours_win_nearly_perfectly(photos):
     metrics = evaluate_model(Oracle(photos, 64), photos, size=64, progress=False)
     assert list(metrics.columns) == [
-        "image", "method", "psnr", "ssim", "rmse", "snr", "colorfulness", "true_colorfulness", "in_color",
+        "image", "method", "psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "true_colorfulness", "in_color",
     ]  # fmt: skip
     assert list(metrics["method"]) == ["model", "gray"] * 4
     assert list(metrics["image"][::2]) == [path.name for path in photos]
@@ -207,6 +265,7 @@ def test_true_colours_win_nearly_perfectly(photos):
     model, baseline = metrics[::2], metrics[1::2]
     assert (model["psnr"] > 50).all() and (model["ssim"] > 0.999).all()
     assert (baseline["psnr"][:3] < 35).all() and (baseline["colorfulness"] < 1).all()
+    assert (model["ciede2000"] < 0.5).all() and (baseline["ciede2000"][:3] > 3).all(), "below what the eye sees"
     assert np.allclose(model["colorfulness"], model["true_colorfulness"], atol=0.5)
     assert count_wins(metrics[metrics["in_color"]]) == (3, 3)
 
@@ -228,12 +287,13 @@ def test_scores_are_those_of_the_rounded_pictures(photos):
     assert pictures["predicted"].dtype == np.uint8
     row = metrics[(metrics["image"] == "chelsea.png") & (metrics["method"] == "half")].iloc[0]
     assert row["psnr"] == scores["half"]["psnr"] == calculate_psnr(expected, pictures["predicted"])
+    assert row["ciede2000"] == calculate_ciede2000(expected, pictures["predicted"])
     assert scores["gray"]["ssim"] == calculate_ssim(expected, pictures["gray"])
 
 
 def test_gray_scores_the_same_as_the_baseline(photos):
     metrics = evaluate_model(gray, photos, size=32, progress=False)
-    numbers = ["psnr", "ssim", "rmse", "snr", "colorfulness"]
+    numbers = ["psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness"]
     assert np.array_equal(metrics[numbers][::2], metrics[numbers][1::2])
     assert metrics["psnr"][7] == np.inf, "the black-and-white photo is its own gray version"
     assert count_wins(metrics) == (0, 4), "a tie is no win"
@@ -300,7 +360,8 @@ def table():
         for method, rmse in (("model", ours), ("gray", base)):
             psnr = 20 * np.log10(255 / rmse) if rmse else np.inf
             row = {"image": image, "method": method, "psnr": psnr, "ssim": 0.8, "rmse": rmse, "snr": psnr - 6}
-            rows.append(row | {"colorfulness": 20.0, "true_colorfulness": 40.0 * in_color, "in_color": in_color})
+            row |= {"ciede2000": rmse / 2, "colorfulness": 20.0}
+            rows.append(row | {"true_colorfulness": 40.0 * in_color, "in_color": in_color})
     return pd.DataFrame(rows)
 
 
@@ -333,7 +394,7 @@ def test_pooled_psnr_by_hand(table):
 
 
 def test_only_infinite_values_have_no_mean():
-    numbers = {"psnr": np.inf, "ssim": 1.0, "rmse": 0.0, "snr": np.inf, "colorfulness": 0.0}
+    numbers = {"psnr": np.inf, "ssim": 1.0, "rmse": 0.0, "snr": np.inf, "ciede2000": 0.0, "colorfulness": 0.0}
     numbers |= {"true_colorfulness": 0.0, "in_color": False}
     rows = [{"image": "a", "method": method, **numbers} for method in ("m", "gray")]
     summary = summarize(pd.DataFrame(rows))
@@ -344,16 +405,15 @@ def test_only_infinite_values_have_no_mean():
     assert "inf" in format_summary(pd.DataFrame(rows))
 
 
-def test_wins_pair_photos_of_one_name(table):
-    assert count_wins(table) == (2, 3)
-    assert count_wins(table.sample(frac=1, random_state=3).sort_values("method", kind="stable")[::-1])[1] == 3
-
-
-def test_two_evaluations_in_one_table(table):
-    other = table.replace({"method": {"model": "other"}})
-    other.loc[other["method"] == "other", "psnr"] = 1.0
-    both = pd.concat([table, other], ignore_index=True)
-    assert count_wins(both, "model") == (2, 3) and count_wins(both, "other") == (0, 3)
+def test_ciede2000_has_a_row_and_no_verdict(table):
+    summary = summarize(table)
+    assert list(summary["metric"].unique()) == [
+        "psnr", "ssim", "rmse", "snr", "pooled_psnr", "ciede2000", "colorfulness",
+    ]  # fmt: skip
+    row = entry(summary, "all", "model", "ciede2000")
+    assert row["mean"] == pytest.approx(22 / 3) and row["std"] == pytest.approx(np.std([5, 2, 15]))
+    assert (row["min"], row["max"], row["count"], row["infinite"], row["verdict"]) == (2, 15, 3, 0, "")
+    assert entry(summary, "in_color", "gray", "ciede2000")["mean"] == 15
 
 
 def test_text_shows_gray_beside_the_model(table):
@@ -366,6 +426,9 @@ def test_text_shows_gray_beside_the_model(table):
     i = next(i for i, line in enumerate(lines) if line.startswith("PSNR (dB)"))
     assert lines[i].split()[2] == "model" and lines[i + 1].split()[0] == "gray"
     assert lines[i + 1].split()[1:] == ["19.10", "3.01", "16.09", "22.11", "1", "Poor"]
+    i = next(i for i, line in enumerate(lines) if line.startswith("CIEDE2000"))
+    assert lines[i].split()[1:] == ["model", "7.33", "5.56", "2.00", "15.00", "0"]
+    assert lines[i + 1].split() == ["gray", "10.00", "8.16", "0.00", "20.00", "0"]
     assert all(len(line) < 100 for line in lines)
 
 

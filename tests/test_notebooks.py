@@ -193,17 +193,22 @@ def snapshot(folder: Path) -> dict:
 def test_project_layout(tmp_path, monkeypatch):
     outputs = tmp_path / "outputs"
     project = attach(tmp_path / "project")
+    before = snapshot(project / "outputs")
     data = tmp_path / "data"
-    environment = {"COLORLIB_OUTPUTS": outputs, "COLORLIB_DATA_DIR": data}
+    environment = {"COLORLIB_OUTPUTS": outputs, "COLORLIB_DATA_DIR": data, "COLORLIB_RUN": ""}
     printed = execute_all(project / "notebooks", environment, monkeypatch)
     assert "local" in printed["01_data_exploration"]
-    written = {path.relative_to(outputs / "quick").as_posix() for path in (outputs / "quick").rglob("*.*")}
-    assert written >= {
+    written = {path.relative_to(outputs).as_posix() for path in outputs.rglob("*.*")}
+    assert written >= {f"tiny/{name}" for name in (
         "config.json", "environment.json", "split.json", "history.csv", "last.pt", "best.safetensors",
-        "samples/epoch_000.png", "samples/epoch_001.png", "metrics.csv", "metrics_summary.txt",
-        "comparisons/comparison_000.png", "figures/metrics_distribution.png",
-    }  # fmt: skip
-    assert json.loads((outputs / "quick" / "config.json").read_text())["epochs"] == 2
+        "samples/epoch_000.png", "samples/epoch_001.png",
+    )}  # fmt: skip
+    assert json.loads((outputs / "tiny" / "config.json").read_text())["epochs"] == 2
+    assert "run release:" in printed["04_evaluation"] and "run release:" in printed["05_demo"]
+    assert written >= {f"release-here/{name}" for name in (
+        "metrics.csv", "metrics_summary.txt", "comparisons/comparison_000.png", "figures/metrics_distribution.png",
+    )}  # fmt: skip
+    assert before == snapshot(project / "outputs"), "the release stays as it was"
 
 
 def test_kaggle_layout(tmp_path, monkeypatch, hidden_install):

@@ -70,13 +70,19 @@ def test_settings_reach_the_network_and_the_optimizer(config):
     training = Training(config.replace(width=5, depth=5, dropout=0.25, learning_rate=0.01), CPU)
     assert training.model.depth == 5 and training.model.final.in_channels == 10
     assert training.model.up[0].dropout.p == 0.25
-    assert isinstance(training.optimizer, torch.optim.Adam)
+    assert isinstance(training.optimizer, torch.optim.AdamW)
     group = training.optimizer.param_groups[0]
     assert (group["lr"], group["betas"], group["weight_decay"], group["fused"]) == (0.01, (0.9, 0.999), 0, True)
     assert {id(p) for p in group["params"]} == {id(p) for p in training.model.parameters()}
     assert training.network is training.model
     assert training.model.final.weight.is_contiguous(memory_format=torch.channels_last)
     assert (training.history, training.step, training.photos, training.loss_sum.item()) == ([], 0, 0, 0)
+    assert training.running is None and training.result is training.model
+    extended = Training(config.replace(palette=3, residual=2, weight_decay=0.1), CPU)
+    assert len(extended.model.palette.queries) == 3 and len(extended.model.deeper[0]) == 2
+    group = extended.optimizer.param_groups[0]
+    assert group["weight_decay"] == 0.1
+    assert {id(p) for p in group["params"]} == {id(p) for p in extended.model.parameters()}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -135,6 +141,125 @@ def test_more_epochs_stretch_the_curve_of_a_continued_run(config, tmp_path):
     assert rates(longer, 3)[1:] == pytest.approx(expected)
 
 
+def test_warmup_rises_in_equal_steps_to_the_full_rate(config):
+    """Two epochs of five steps, four of them of warm-up, by hand."""
+    config = config.replace(epochs=2, warmup=0.4, learning_rate=0.01)
+    shares = [0.25, 0.5, 0.75, *[1] * 8]
+    assert rates(Training(config, CPU, steps=5), 10) == pytest.approx([0.01 * share for share in shares])
+
+
+def test_warmup_of_cosine_joins_its_curve(config):
+    """The curve is that of a run without warm-up, which the rise only holds down at first."""
+    config = config.replace(schedule="cosine", epochs=4, learning_rate=0.01)
+    plain = rates(Training(config, CPU, steps=5), 20)
+    warm = rates(Training(config.replace(warmup=0.2), CPU, steps=5), 20)
+    assert warm[:3] == pytest.approx([rate * share for rate, share in zip(plain, (0.25, 0.5, 0.75), strict=False)])
+    assert warm[3:] == plain[3:]
+    assert warm.index(max(warm)) == 3 and warm[3] > 0.009 and warm[20] == 0
+    assert warm[19] < 0.0002
+
+
+def test_no_step_of_the_warmup_is_taken_at_zero(config):
+    """However long it is, and also where it ends between two steps."""
+    for schedule in ("constant", "cosine"):
+        found = rates(Training(config.replace(schedule=schedule, epochs=3, warmup=0.35), CPU, steps=2), 6)
+        assert 0 < found[0] < found[1] and found[0] == pytest.approx(config.learning_rate / 2.1), schedule
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_warmup_of_less_than_a_step_changes_nothing(config, schedule):
+    config = config.replace(schedule=schedule, epochs=2)
+    plain = rates(Training(config, CPU, steps=4), 8)
+    assert plain[0] == config.learning_rate
+    assert rates(Training(config.replace(warmup=0.1), CPU, steps=4), 8) == plain
+
+
+# --- weight decay -------------------------------------------------------------------------------------------
+
+
+def stepped(training: Training, optimizer: torch.optim.Optimizer, count: int) -> None:
+    """The steps of `train_epoch` on the first batches, with another optimizer."""
+    training.new_epoch()
+    training.model.train()
+    for batch in batches(count):
+        optimizer.zero_grad()
+        F.l1_loss(training.model(batch["L"]), batch["ab"]).backward()
+        optimizer.step()
+
+
+def test_without_weight_decay_the_steps_are_those_of_adam(config):
+    training, twin = Training(config, CPU), Training(config, CPU)
+    train_epoch(training, batches(5))
+    stepped(twin, torch.optim.Adam(twin.model.parameters(), config.learning_rate, fused=True), 5)
+    assert_equal(dict(training.model.state_dict()), dict(twin.model.state_dict()))
+
+
+def test_weight_decay_shrinks_the_weights(config):
+    """By the same share in each step, apart from what the gradient does (Loshchilov and Hutter 2019)."""
+    config = config.replace(learning_rate=0.01)
+    training = Training(config.replace(weight_decay=0.5), CPU)
+    before = copy.deepcopy(dict(training.model.named_parameters()))
+    training.model.zero_grad()
+    for parameter in training.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for _ in range(3):
+        training.optimizer.step()
+    for name, parameter in training.model.named_parameters():
+        torch.testing.assert_close(parameter, before[name] * (1 - 0.01 * 0.5) ** 3)
+    sizes = []
+    for decay in (0.0, 5.0):
+        training = Training(config.replace(weight_decay=decay), CPU)
+        train_epoch(training, batches(5))
+        sizes.append(sum(p.square().sum() for p in training.model.down.parameters()))
+    assert sizes[1] < 0.9 * sizes[0]
+
+
+# --- the running average ------------------------------------------------------------------------------------
+
+
+def test_running_average_by_hand(config):
+    """Of all weights and of the batch norms' statistics: it starts as the first step's, and keeps 0.75 in each."""
+    training, wanted = Training(config.replace(ema=0.75, palette=3, residual=1), CPU), {}
+    assert training.result is not training.model
+
+    def average() -> None:
+        for name, value in training.model.state_dict().items():
+            if value.is_floating_point():
+                wanted[name] = 0.75 * wanted[name] + 0.25 * value if training.step > 1 else value.clone()
+
+    train_epoch(training, batches(4), "", average)
+    assert training.step == 4
+    found = training.result.state_dict()
+    assert list(found) == list(training.model.state_dict())
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(found["final.weight"], training.model.final.weight, atol=1e-4)
+    assert not torch.allclose(found["down.1.norm.running_mean"], training.model.down[1].norm.running_mean, atol=1e-4)
+
+
+def test_running_average_does_not_change_the_training(config):
+    plain, averaged = Training(config, CPU), Training(config.replace(ema=0.9), CPU)
+    losses = [train_epoch(training, batches(4))[0] for training in (plain, averaged)]
+    assert losses[0] == losses[1]
+    assert_equal(dict(plain.model.state_dict()), dict(averaged.model.state_dict()))
+    assert all(parameter.grad is None for parameter in averaged.result.parameters())
+
+
+def test_running_average_is_put_away_and_taken_up_again(config, tmp_path):
+    config = config.replace(ema=0.75)
+    training = Training(config, CPU)
+    assert training.state_dict()["running"].keys() > {f"module.{name}" for name in training.model.state_dict()}
+    assert Training(config.replace(ema=0.0), CPU).state_dict()["running"] == {}
+    train_epoch(training, batches(2))
+    other = Training(config, CPU)
+    other.load_state_dict(carried(training, tmp_path))
+    assert_equal(dict(other.result.state_dict()), dict(training.result.state_dict()))
+    for one in (training, other):
+        train_epoch(one, batches(1, seed=1))
+    assert_equal(dict(other.result.state_dict()), dict(training.result.state_dict()))
+    assert not torch.equal(other.result.final.weight, other.model.final.weight), "it did not start anew"
+
+
 # --- put away and taken up again ----------------------------------------------------------------------------
 
 
@@ -158,6 +283,29 @@ def test_next_steps_after_loading_are_the_same_to_the_bit(config, tmp_path, prec
     assert_equal(training.state_dict(), other.state_dict())
     assert other.step == 6 and other.photos == 12 and other.history == [{"epoch": 1, "train_loss": 0.1 + 0.2}]
     assert training.model.up[0].dropout.p == 0.5 and training.loss_sum > 0
+
+
+ALL = {
+    "palette": 3, "residual": 1, "loss": "huber", "weight_decay": 0.05, "warmup": 0.4, "schedule": "cosine",
+    "ema": 0.8, "epochs": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("done", [1, 3])
+def test_next_steps_with_every_extra_are_the_same_to_the_bit(config, tmp_path, precision, done):
+    """Taken up in the middle of the warm-up, and behind it."""
+    config = config.replace(precision=precision, **ALL)
+    training = Training(config, CPU, steps=3)
+    train_epoch(training, batches(done))
+    found = carried(training, tmp_path)
+    train_epoch(training, batches(2, seed=1))
+    other = Training(config, CPU, steps=3)
+    torch.manual_seed(12345)
+    other.load_state_dict(found)
+    train_epoch(other, batches(2, seed=1))
+    assert_equal(training.state_dict(), other.state_dict())
+    assert_equal(dict(training.result.state_dict()), dict(other.result.state_dict()))
 
 
 def test_state_between_two_epochs_hangs_on_no_random_number(config, tmp_path):

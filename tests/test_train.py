@@ -29,7 +29,7 @@ from colorlib.config import PRESETS, TINY, Config
 from colorlib.data import ColorizationDataset, get_dataloader, split_paths
 from colorlib.environment import describe_environment, pick_device, pick_precision
 from colorlib.model import UNet
-from colorlib.monitor import epoch_line
+from colorlib.monitor import epoch_line, save_some_examples
 from colorlib.photo import read_photo, resize_photo
 from colorlib.state import Training
 from colorlib.train import fit, main, train_epoch, validate_epoch
@@ -102,6 +102,49 @@ def test_epoch_equals_steps_by_hand(config):
     assert speed > 0 and training.model.training
     states = training.model.state_dict().values(), twin.state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
+def test_huber_is_minimised_and_l1_is_told(config):
+    """The weights are those of steps on Huber's loss by hand; the loss that is told is L1's."""
+    batches = [batch_of(4, seed=1), batch_of(4, seed=2), batch_of(2, seed=3)]
+    training, plain = training_of(config, dropout=0.0, loss="huber"), training_of(config, dropout=0.0)
+    twin = copy.deepcopy(training.model)
+    optimizer = torch.optim.Adam(twin.parameters(), config.learning_rate, fused=True)
+    total = 0.0
+    for batch in batches:
+        error = (twin(batch["L"]) - batch["ab"]).abs()
+        total += error.mean().item() * len(batch["L"])
+        huber = torch.where(error < 0.1, error**2 / 0.2, error - 0.05).mean()
+        optimizer.zero_grad()
+        huber.backward()
+        optimizer.step()
+    loss, _ = train_epoch(training, batches)
+    assert loss == pytest.approx(total / 10, rel=1e-5)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(training.model.state_dict()[name], value, atol=1e-5, rtol=1e-4)
+    train_epoch(plain, batches)
+    assert not torch.allclose(plain.model.final.weight, twin.final.weight, atol=1e-4)
+
+
+def test_perceptual_term_is_minimised_and_l1_is_told(config, monkeypatch):
+    """A term that wants ab of 1 everywhere; the loss that is told leaves it out."""
+    seen = []
+
+    class Ones(nn.Module):
+        def forward(self, L, predicted, true):
+            seen.append((L.shape, true.shape))
+            return (predicted - 1).abs().mean()
+
+    monkeypatch.setattr("colorlib.losses.Perceptual", Ones)
+    batch = batch_of(2)
+    training, plain = training_of(config, dropout=0.0, perceptual=50.0), training_of(config, dropout=0.0)
+    losses = [train_epoch(one, [batch])[0] for one in (training, plain)]
+    assert losses[0] == losses[1] and seen == [((2, 1, 16, 16), (2, 2, 16, 16))]
+    for one in (training, plain):
+        one.new_epoch()
+        train_epoch(one, [batch] * 20)
+    with torch.no_grad():
+        assert training.model(batch["L"]).mean() > plain.model(batch["L"]).mean() + 0.1
 
 
 def test_epoch_counts_and_calls_after_each_step(config):
@@ -209,6 +252,24 @@ def test_validation_by_hand(config):
     assert gray_loss == pytest.approx(ab.abs().mean().item(), rel=1e-5)
     by_hand = ((ab[:, 0] - 0.25).abs().mean() + (ab[:, 1] + 0.5).abs().mean()) / 2
     assert loss == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_validation_is_that_of_the_running_average(config):
+    training = training_of(config, ema=0.5)
+    train_epoch(training, get_loader([2, 2, 2]))
+    alone = training_of(config)
+    alone.model.load_state_dict(training.result.state_dict())
+    loss = validate_epoch(training, get_loader([2, 1]))[0]
+    assert loss == validate_epoch(alone, get_loader([2, 1]))[0]
+    alone.model.load_state_dict(training.model.state_dict())
+    assert loss != validate_epoch(alone, get_loader([2, 1]))[0]
+    nn.init.constant_(training.model.final.bias, 0.9)
+    assert loss == validate_epoch(training, get_loader([2, 1]))[0]
+
+
+def test_validation_tells_l1_whatever_is_minimised(config):
+    losses = {validate_epoch(training_of(config, loss=name), get_loader([2, 1])) for name in ("l1", "huber")}
+    assert len(losses) == 1
 
 
 def test_validation_uses_no_dropout_and_leaves_no_trace(config):
@@ -544,6 +605,109 @@ def test_stops_in_the_middle_of_epochs_lose_few_steps_and_change_nothing(
     assert_same_runs(whole_run_in_small_steps, run)
 
 
+EXTRAS = {
+    "palette": 3, "residual": 1, "loss": "huber", "weight_decay": 0.05, "warmup": 0.25, "schedule": "cosine",
+    "ema": 0.8, "gamma": 0.2, "image_size": 32, "photo_size": 36, "small_size": 16, "small_epochs": 1, "batch_size": 4,
+    "epochs": 3, "precision": "float32",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole_run_with_extras(whole_run, photo_folder, tmp_path_factory):
+    """Everything that the original recipe lacks, without interruption: its folder, settings and history."""
+    folder = tmp_path_factory.mktemp("extras") / "run"
+    config = Config.from_json((whole_run[0] / "config.json").read_text()).replace(**EXTRAS, keep_every=1)
+    return folder, config, fit(config, sorted(photo_folder.iterdir()), folder, device="cpu")
+
+
+def test_stopped_run_with_every_extra_equals_an_uninterrupted_one(tmp_path, whole_run_with_extras, photos, monkeypatch):
+    """Stopped in the warm-up, between small and large pictures, and in the middle of the last epoch."""
+    whole, config, history = whole_run_with_extras
+    run = tmp_path / "run"
+
+    def stopped(training, loader, title, after_step):
+        def then():
+            after_step()
+            if len(training.history) * 2 + training.step == stop:
+                raise KeyboardInterrupt
+
+        return train_epoch(training, loader, title, then)
+
+    monkeypatch.setattr(train, "train_epoch", stopped)
+    for stop in (1, 2, 5):
+        with pytest.raises(KeyboardInterrupt):
+            fit(config.replace(checkpoint_every=1), photos, run)
+        torch.rand(stop)
+    stop = 0
+    fit(config.replace(checkpoint_every=1), photos, run)
+    assert_same_runs(whole, run)
+    state = load_checkpoint(run / "last.pt")
+    assert state["running"] and not torch.equal(state["running"]["module.final.weight"], state["model"]["final.weight"])
+    # six steps, of which 1.5 are warm-up; the last epoch's row holds the rate that would come next
+    assert history["learning_rate"].iloc[-1] == 0 and history["learning_rate"].is_monotonic_decreasing
+
+
+def test_running_average_is_validated_saved_and_shown(tmp_path, config, photos, monkeypatch):
+    shown = []
+
+    def show(model, *rest):
+        shown.append(copy.deepcopy(model.state_dict()))
+        save_some_examples(model, *rest)
+
+    monkeypatch.setattr(train, "save_some_examples", show)
+    run, config = tmp_path / "run", config.replace(ema=0.8, epochs=3, keep_every=1, precision="float32", batch_size=2)
+    history = fit(config, photos, run)
+    state = load_checkpoint(run / "last.pt")
+    running = {name.removeprefix("module."): value for name, value in state["running"].items() if "." in name}
+    assert_same_state(dict(shown[-1]), running)
+    assert not torch.equal(running["final.weight"], state["model"]["final.weight"])
+    for epoch, weights in enumerate(shown):
+        kept = safetensors.torch.load_file(run / "weights" / f"epoch_{epoch:03d}.safetensors")
+        assert all(torch.equal(kept[name], value) for name, value in weights.items())
+    best = int(history["val_loss"].idxmin())
+    model, _ = load_model(run)
+    assert_same_state(dict(model.state_dict()), dict(shown[best]))
+    training = training_of(config, ema=0.0)
+    training.model.load_state_dict(model.state_dict())
+    split = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
+    loss, _ = validate_epoch(training, get_dataloader(ColorizationDataset(split["val"], config), 2))
+    assert loss == pytest.approx(history["val_loss"][best], rel=1e-5)
+
+
+def test_first_epochs_of_a_run_are_small_and_its_validation_is_not(tmp_path, plain_config, photos, monkeypatch):
+    sides = []
+
+    def spy(function, name):
+        def spied(training, loader, *rest):
+            sides.append((name, {tuple(batch["ab"].shape[2:]) for batch in loader}))
+            return function(training, loader, *rest)
+
+        monkeypatch.setattr(train, function.__name__, spied)
+
+    spy(train_epoch, "train"), spy(validate_epoch, "val")
+    config = plain_config.replace(image_size=32, photo_size=32, small_size=16, small_epochs=2, epochs=3)
+    fit(config, photos, tmp_path / "run")
+    small, large = {(16, 16)}, {(32, 32)}
+    assert sides == [("train", small), ("val", large)] * 2 + [("train", large), ("val", large)]
+    with Image.open(tmp_path / "run" / "samples" / "epoch_000.png") as image:
+        assert image.size == (2 * 36 + 4, 3 * 36 + 4), "examples are whole photos"
+
+
+def test_losses_in_the_history_are_l1_whatever_is_minimised(tmp_path, plain_config, photos):
+    """Of the first epoch, which is one step: the network is the same before it."""
+    config = plain_config.replace(epochs=1, batch_size=10, precision="float32")
+    rows = [fit(config.replace(loss=name), photos, tmp_path / name).iloc[0] for name in ("l1", "huber")]
+    assert rows[0]["train_loss"] == rows[1]["train_loss"] and rows[0]["gray_loss"] == rows[1]["gray_loss"]
+    assert rows[0]["val_loss"] != rows[1]["val_loss"], "they were trained otherwise"
+    training = training_of(config)
+    training.model.load_state_dict(load_checkpoint(tmp_path / "huber" / "last.pt")["model"])
+    split = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
+    (batch,) = get_dataloader(ColorizationDataset(split["val"], config), 10)
+    with torch.no_grad():
+        error = (training.model.eval()(batch["L"]) - batch["ab"]).abs().mean().item()
+    assert rows[1]["val_loss"] == pytest.approx(error, rel=1e-5)
+
+
 def test_state_in_the_middle_of_an_epoch_is_only_written_when_asked_for(tmp_path, config, photos, monkeypatch):
     written = []
     monkeypatch.setattr(train, "save_checkpoint", lambda _, state: written.append((state["epoch"], state["step"])))
@@ -711,7 +875,8 @@ def test_ctrl_c_at_the_command_line(tmp_path, photo_folder, photos, config):
 CHANGES = {
     "width": 5, "depth": 5, "dropout": 0.1, "image_size": 17, "photo_size": 30, "min_crop": 0.5, "flip": False,
     "rotate": 1.0, "contrast": 0.1, "saturation": 0.1, "crops_per_photo": 2, "batch_size": 3, "learning_rate": 1e-3,
-    "precision": "bfloat16", "schedule": "cosine",
+    "precision": "bfloat16", "schedule": "cosine", "palette": 3, "residual": 1, "gamma": 0.1, "small_size": 16,
+    "loss": "huber", "perceptual": 0.1, "weight_decay": 0.1, "warmup": 0.1, "ema": 0.9,
 }  # fmt: skip
 
 
@@ -728,14 +893,16 @@ def test_other_settings_are_refused_and_named(whole_run, config, photos, name):
 def test_all_other_settings_are_named_at_once(whole_run, config, photos):
     with pytest.raises(ValueError, match=r"width was 4, is 8; flip was True, is False; seed was 3, is 5"):
         fit(config.replace(width=8, flip=False, seed=5), photos, whole_run[0])
+    with pytest.raises(ValueError, match=r"small_size was 0, is 16; small_epochs was 0, is 2"):
+        fit(config.replace(small_size=16, small_epochs=2), photos, whole_run[0])
 
 
 def test_settings_that_may_change():
     """Those that decide nothing about the weights; all others are refused."""
     fields = {field.name for field in dataclasses.fields(Config)}
-    may_change = {"epochs", "compile", "num_workers", "checkpoint_every", "keep_every", "samples"}
+    may_change = {"epochs", "compile", "num_workers", "checkpoint_every", "keep_every", "samples", "test_flips"}
     assert may_change == checkpoint.MAY_CHANGE
-    assert fields - may_change == {*CHANGES, "val_fraction", "test_fraction", "seed"}
+    assert fields - may_change == {*CHANGES, "small_epochs", "val_fraction", "test_fraction", "seed"}
 
 
 def test_other_photos_are_refused(whole_run, config, photos):
@@ -926,7 +1093,8 @@ OTHER = {
     "test_fraction": 0.3, "min_crop": 0.5, "flip": False, "rotate": 3.5, "contrast": 0.15, "saturation": 0.25,
     "crops_per_photo": 3, "batch_size": 5, "learning_rate": 0.01, "epochs": 7, "precision": "bfloat16",
     "schedule": "cosine", "compile": True, "checkpoint_every": 9, "num_workers": 3, "keep_every": 2, "samples": 6,
-    "seed": 11,
+    "seed": 11, "palette": 4, "residual": 2, "gamma": 0.3, "small_size": 32, "small_epochs": 2, "loss": "huber",
+    "perceptual": 0.2, "weight_decay": 0.01, "warmup": 0.1, "ema": 0.99, "test_flips": True,
 }  # fmt: skip
 
 
@@ -935,8 +1103,10 @@ def test_every_setting_is_an_option(fitted, field):
     value, option = OTHER[field.name], "--" + field.name.replace("_", "-")
     switch = {True: [option], False: [option.replace("--", "--no-")]}
     arguments = switch[value] if isinstance(value, bool) else [option, str(value)]
+    others = {"small_size": 48} if field.name == "small_epochs" else {}  # which it needs
+    arguments += [word for name, number in others.items() for word in (f"--{name.replace('_', '-')}", str(number))]
     assert main(["--preset", "tiny", *arguments]) == 0
-    assert fitted[0][0] == TINY.replace(**{field.name: value}) != TINY
+    assert fitted[0][0] == TINY.replace(**{field.name: value}, **others) != TINY.replace(**others)
 
 
 def test_switch_on(fitted):

@@ -177,7 +177,7 @@ def _mathml(formula: str, display: str) -> str:
 def run() -> int:
     """Execute copies of all notebooks in order, with the tiny preset unless the environment says otherwise."""
     os.environ.setdefault("COLORLIB_PRESET", "tiny")
-    os.environ.setdefault("COLORLIB_RUN", "tiny")
+    run = os.environ.get("COLORLIB_RUN") or os.environ["COLORLIB_PRESET"]
     out = ROOT / "outputs" / "notebooks"
     total = 0.0
     for number, notebook in enumerate(NOTEBOOKS, 1):
@@ -195,7 +195,7 @@ def run() -> int:
         f"\nAll {len(NOTEBOOKS)} ran in {total / 60:.1f} minutes. Now look at\n"
         f"  outputs/notebooks/    the executed notebooks (`make lab` opens JupyterLab to step through your own)\n"
         f"  outputs/notebooks/report.html    the report, for a browser\n"
-        f"  outputs/{os.environ['COLORLIB_RUN']}/    the run: history, samples of each epoch, weights, scores"
+        f"  outputs/{run}/    the run of notebook 3: history, samples of each epoch, weights"
     )
     return 0
 

@@ -1,0 +1,118 @@
+"""Make a run the release: its record, its weights in half precision, its scores and pictures, its model card.
+
+python tools/release.py RUN --data FOLDER      writes outputs/release/; FOLDER: photos that the run has not seen
+
+Pictures show the bundled sample photos only, whatever was scored. ablation.csv is left as it is.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from colorlib.checkpoint import BEST, find_run, load_model, save_model
+from colorlib.compare import compare_methods, count_wins
+from colorlib.config import Config
+from colorlib.evaluation import LABELS
+from colorlib.files import write_text
+from colorlib.score import main as score
+
+RELEASE = Path(__file__).resolve().parent.parent / "outputs" / "release"
+RECORD = ("config.json", "environment.json", "split.json", "history.csv")
+LIMIT = 24e6  # bytes of weights: the repository stays small
+
+CARD = """\
+# Model card: the colorlib release
+
+A U-Net of {parameters:,} parameters with a palette of {palette} colours, trained from nothing; it guesses the a* and
+b* of a photo from its L*. `best.safetensors` holds its weights in half precision, {megabytes:.1f} MB, with the
+settings in the header: `colorlib.checkpoint.load_model`.
+
+## Data
+
+{train:,} photographs, and {val} to choose the best epoch: Imagenette and Imagewoof (ten ImageNet classes each, one of
+them dogs only), one photo for each of 600 ImageNet classes, outdoor scenes, Caltech-101. Short side 150 to 256 px;
+near-gray photos were left out. No COCO image is among them. `split.json` names them all.
+
+## Recipe
+
+{epochs} epochs, {looks:,} looks at photos, {minutes:.0f} minutes on {cores} cores of a CPU ({device}), {precision}.
+The loss is {loss} on ab, AdamW, warm-up and cosine, a running average of the weights. {small_epochs} epochs at
+{small_size} px, the others at {image_size} px, random crops, mirror images, changed contrast and gamma. In use, the
+photo and its mirror image are both asked. All settings: `config.json`; loss by epoch: `history.csv`. Choices among
+recipes were made on validation photos.
+
+## Numbers
+
+First 100 images of MS COCO val2017, squeezed to 256×256 px; the {photos} of them that are in colour (colourfulness of
+at least 5). Nothing was chosen on them.
+
+| | gray | this network | difference, 95 % bootstrap interval |
+|---|---|---|---|
+{rows}
+| closer to the photo than gray | – | {wins} of {photos} | |
+
+The photos themselves have a colourfulness of {truth:.1f}.
+
+## Biases that we saw
+
+BIASES
+
+## Limits
+
+Colours are a guess, not a record: say so when you show a colorized photograph, above all a historical one, and keep
+the original. The network sees a square of {image_size} px, so that small things get the colour of their surroundings.
+It paints photos that never had colours, and things that it has never seen, with the same confidence. Not for
+medicine, evidence, or any use where colour carries meaning.
+"""
+
+
+def model_card(release: Path) -> str:
+    """The card's text, with the numbers of the files beside it."""
+    config = Config.from_json((release / "config.json").read_text(encoding="utf-8"))
+    environment, split = (json.loads((release / n).read_text(encoding="utf-8")) for n in RECORD[1:3])
+    history, metrics = pd.read_csv(release / "history.csv"), pd.read_csv(release / "metrics.csv")
+    colored = metrics[metrics["in_color"]]
+    wins, photos = count_wins(colored)
+    digits = {name: decimals for name, (_, decimals) in LABELS.items()}
+    rows = []
+    for row in compare_methods(colored).itertuples():
+        values = row.gray, row.model, row.difference, row.low, row.high
+        gray, ours, difference, low, high = (f"{v:{'+' * (i > 1)}.{digits[row.metric]}f}" for i, v in enumerate(values))
+        rows.append(f"| {LABELS[row.metric][0]} | {gray} | {ours} | {difference} ({low} to {high}) |")
+    return CARD.format(
+        parameters=sum(p.numel() for p in load_model(release)[0].parameters()), palette=config.palette,
+        megabytes=(release / BEST).stat().st_size / 1e6, train=len(split["train"]), val=len(split["val"]),
+        epochs=len(history), looks=len(split["train"]) * config.crops_per_photo * len(history),
+        minutes=history["seconds"].sum() / 60, cores=environment["cores"], device=environment["device"],
+        precision=environment["precision"], loss={"l1": "L1", "huber": "Huber's"}[config.loss],
+        small_epochs=config.small_epochs, small_size=config.small_size, image_size=config.image_size,
+        photos=photos, rows="\n".join(rows), wins=wins,
+        truth=colored.loc[colored["method"] == "model", "true_colorfulness"].mean(),
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Read the command line and write outputs/release/."""
+    parser = argparse.ArgumentParser(description="Make a run the release.")
+    parser.add_argument("run", help="a run's name or folder")
+    parser.add_argument("--data", required=True, help="folder of photos to score on")
+    options = parser.parse_args()
+    run = find_run(options.run)
+    RELEASE.mkdir(parents=True, exist_ok=True)
+    for name in RECORD:
+        shutil.copyfile(run / name, RELEASE / name)
+    model, config = load_model(run)
+    save_model(RELEASE / BEST, model.half(), config)
+    if (size := (RELEASE / BEST).stat().st_size) > LIMIT:
+        parser.error(
+            f"{size / 1e6:.0f} MB of weights: the repository stays small, train a network of at most 12 M weights"
+        )
+    score(["--run", str(RELEASE), "--data", options.data, "--out", str(RELEASE), "--show-samples"])
+    write_text(RELEASE / "MODEL_CARD.md", model_card(RELEASE))
+
+
+if __name__ == "__main__":
+    main()
