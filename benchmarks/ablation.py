@@ -14,6 +14,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -34,11 +35,10 @@ RECIPE = ORIGINAL.replace(
 )  # fmt: skip
 ROWS = {
     "original recipe": ORIGINAL,
-    "better recipe": RECIPE,
-    "better recipe, Huber": RECIPE.replace(loss="huber"),
+    "new recipe": RECIPE,
+    "new recipe, Huber": RECIPE.replace(loss="huber"),
     "+ residual blocks": RECIPE.replace(loss="huber", residual=1),
     "+ palette": RECIPE.replace(loss="huber", residual=1, palette=32),
-    "palette alone": RECIPE.replace(loss="huber", palette=32),
 }
 LEAK = ORIGINAL.replace(depth=6, epochs=50, val_fraction=0.0)
 LEAK_ROWS = ("leak: test photos among the training photos", "leak: other photos in their place")
@@ -71,19 +71,20 @@ def train(row: str, seed: int, data: Path, test: Path) -> None:
 
 
 def score(row: str, seed: int, photos: list[Path]) -> dict:
-    """The numbers of a trained row on the photos in colour, with gray's beside them and the intervals of the gains."""
+    """A trained row's numbers on the photos in colour (psnr_all: on all), beside gray's, and the gains' intervals."""
     run = run_folder(run_name(row, seed))
     model, config = load_model(run)
     metrics = evaluate_model(Colorizer(model, config, "float32").predict_ab, photos)
+    every = metrics.loc[(metrics["method"] == "model") & np.isfinite(metrics["psnr"]), "psnr"].mean()
     metrics = metrics[metrics["in_color"]]
     wins, count = count_wins(metrics)
     history = pd.read_csv(run / "history.csv")
-    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    environment, split = (json.loads((run / f"{n}.json").read_text(encoding="utf-8")) for n in ("environment", "split"))
     result = {
         "row": row, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
-        "photos_seen": round((history["images_per_second"] * history["seconds"]).sum()),
+        "photos_seen": len(split["train"]) * len(history),
         "minutes": round(history["seconds"].sum() / 60, 1), "cores": environment["cores"],
-        "val_loss": history["val_loss"].min(), "photos": count, "wins": wins,
+        "val_loss": history["val_loss"].min(), "photos": count, "wins": wins, "psnr_all": every,
     }  # fmt: skip
     for line in compare_methods(metrics).to_dict("records"):
         name = line["metric"]

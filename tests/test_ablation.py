@@ -31,7 +31,7 @@ TINY = Config(
 
 def test_names_of_the_runs():
     assert ablation.run_name("original recipe", 0) == "ablation-original-recipe-0"
-    assert ablation.run_name("better recipe, Huber", 2) == "ablation-better-recipe-huber-2"
+    assert ablation.run_name("new recipe, Huber", 2) == "ablation-new-recipe-huber-2"
     assert ablation.run_name("+ residual blocks", 10) == "ablation-residual-blocks-10"
     leak = "ablation-leak-other-photos-in-their-place-0"
     assert ablation.run_name(ablation.LEAK_ROWS[1], 0) == leak
@@ -79,12 +79,11 @@ def test_rows_see_the_same_number_of_photos(photos):
 
 def test_rows_are_what_they_are_called():
     rows = ablation.ROWS
-    assert rows["original recipe"] == ablation.ORIGINAL and rows["better recipe"] == ablation.RECIPE
+    assert rows["original recipe"] == ablation.ORIGINAL and rows["new recipe"] == ablation.RECIPE
     changes = {
-        ("better recipe", "better recipe, Huber"): {"loss": "huber"},
-        ("better recipe, Huber", "+ residual blocks"): {"residual": 1},
+        ("new recipe", "new recipe, Huber"): {"loss": "huber"},
+        ("new recipe, Huber", "+ residual blocks"): {"residual": 1},
         ("+ residual blocks", "+ palette"): {"palette": 32},
-        ("better recipe, Huber", "palette alone"): {"palette": 32},
     }
     for (before, after), change in changes.items():
         assert rows[before].replace(**change) == rows[after] != rows[before]
@@ -175,7 +174,7 @@ def test_rows_are_trained_and_scored(folders, small_rows, outputs, monkeypatch, 
     for config, found in zip([TINY, TINY, small_rows["+ palette"], TINY], table["parameters"], strict=True):
         assert found == pytest.approx(sum(p.numel() for p in UNet(*config.network).parameters()), rel=1e-4)
     assert (table["photos"] == 2).all() and table["wins"].between(0, 2).all()
-    assert table["photos_seen"].min() >= 2 * 4 and (table["cores"] >= 1).all()
+    assert (table["cores"] >= 1).all() and table["psnr_all"].to_numpy() == pytest.approx(table["psnr"].to_numpy())
     for metric in ("psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "pooled_psnr"):
         gain = table[metric] - table[f"gray_{metric}"]
         assert table[f"{metric}_gain"].to_numpy() == pytest.approx(gain.to_numpy(), abs=2e-3), metric

@@ -194,7 +194,11 @@ with process_group("cpu"):
     found["state"] = {name: training.state_dict()[name] for name in ("loss_sum", "photos", "step")}
     val = [halves(batch_of(4, seed=3))[k]] + ([batch_of(1, seed=4)] if k == 0 else [])  # more batches for the first
     found["val"] = validate_epoch(training, val)
-    torch.save(training.model.state_dict(), folder / f"validated {k}.pt")
+
+    training = Training(PLAIN.replace(ema=0.75), CPU)
+    train_epoch(training, [halves(batch)[k] for batch in batches])
+    found["val of the average"] = validate_epoch(training, val)
+    torch.save(training.result.state_dict(), folder / f"average {k}.pt")
 
     stopped_after(2, lambda: fit(PLAIN.replace(checkpoint_every=1), photos, folder / "begun by two", device="cpu"))
     fit(PLAIN, photos, folder / "begun by one", device="cpu")
@@ -274,6 +278,28 @@ def test_both_validate_the_network_that_is_saved(meeting, found):
     expected = validate_epoch(training, [batch_of(4, seed=3), batch_of(1, seed=4)])
     for k in (0, 1):
         assert found[k]["val"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_both_validate_the_running_average_that_is_saved(meeting, found):
+    """Of the weights that they share, and of the first process's batch statistics."""
+    model = Training(PLAIN, CPU).model
+    optimizer = torch.optim.Adam(model.parameters(), PLAIN.learning_rate)
+    states = []
+    for batch in (batch_of(4, seed=1), batch_of(2, seed=2)):
+        step_by_hand(model, halves(batch))
+        optimizer.step()
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
+    averages = [torch.load(meeting[0] / f"average {k}.pt") for k in (0, 1)]
+    for name, value in states[1].items():
+        assert torch.equal(averages[0][name], averages[1][name]), name
+        if value.is_floating_point():
+            wanted = 0.75 * states[0][name] + 0.25 * value
+            torch.testing.assert_close(averages[0][name], wanted, atol=1e-6, rtol=1e-4)
+    training = Training(PLAIN, CPU)
+    training.model.load_state_dict(averages[0])
+    expected = validate_epoch(training, [batch_of(4, seed=3), batch_of(1, seed=4)])
+    for one in found:
+        assert one["val of the average"] == pytest.approx(expected, rel=1e-5) != one["val"]
 
 
 def epochs_by_hand(config: Config, photos: list[Path], alone: set[tuple[int, int]] = frozenset()) -> list[float]:

@@ -10,11 +10,12 @@ from PIL import Image
 from skimage import data
 
 from colorlib.checkpoint import save_model
-from colorlib.colorize import Colorizer
+from colorlib.colorize import Colorizer, palette_strip
 from colorlib.config import TINY
 from colorlib.evaluation import evaluate_model, format_summary
 from colorlib.model import UNet
-from colorlib.score import main, score_run, unseen
+from colorlib.photo import read_photo, resize_photo
+from colorlib.score import main, save_palettes, score_run, unseen
 
 NAMES = ("astronaut", "camera", "chelsea")
 
@@ -34,7 +35,7 @@ def run(outputs):
     config = TINY.replace(width=8, depth=4, image_size=32)
     run = outputs / "tiny"
     run.mkdir()
-    save_model(run / "best.safetensors", UNet(config.width, config.depth, config.dropout), config)
+    save_model(run / "best.safetensors", UNet(*config.network), config)
     return run
 
 
@@ -57,6 +58,9 @@ def test_a_run_gets_its_files(run, photos, capsys):
             assert image.width == widths.get(picture.stem) or image.width == widths[picture.parent.name]
     saved = pd.read_csv(run / "metrics.csv")
     pd.testing.assert_frame_equal(saved, metrics, check_exact=False)
+    assert list(saved.columns) == [
+        "image", "method", "psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "true_colorfulness", "in_color",
+    ]  # fmt: skip
     assert list(saved["image"]) == [f"{name}.png" for name in NAMES for _ in range(2)]
     assert (run / "metrics_summary.txt").read_text(encoding="utf-8") == format_summary(saved)
     assert capsys.readouterr().err == "", "progress belongs on stdout"
@@ -104,13 +108,63 @@ def test_photos_of_training_and_validation_are_left_out(run, photos):
 
 def test_the_command_line(run, photos, capsys, monkeypatch):
     (run / "split.json").write_text(json.dumps({"train": ["astronaut.png"], "val": [], "test": []}))
-    monkeypatch.setattr("colorlib.score.sample_photos", lambda: photos[:2])
+    samples = {"color": photos[:2], "gray": photos[:1]}
+    monkeypatch.setattr("colorlib.score.sample_photos", lambda kind="color": samples[kind])
     main(["--run", "tiny", "--data", str(photos[0].parent), "--show-samples"])
     out = capsys.readouterr().out
     assert [path.name for path in (run / "comparisons").iterdir()] == ["comparison_000.png"], "camera alone is unseen"
     assert "2 photos to judge on; 1 left out" in out and "Photos in colour: 1" in out
     assert "astronaut.png" not in set(pd.read_csv(run / "metrics.csv")["image"])
     assert np.isfinite(pd.read_csv(run / "metrics.csv")["rmse"]).all()
+    for name, column in (("palettes", 1), ("black_and_white", 0)):  # camera, unseen; and a photo without colours
+        with Image.open(run / "figures" / f"{name}.png") as picture:
+            assert picture.size == (256 + 8, 2 * 256 + 12)
+            true = np.asarray(picture)[4:260, 4:260]
+        assert np.array_equal(true, resize_photo(read_photo(photos[column]), 256)), name
+
+
+def test_the_command_line_puts_everything_where_it_is_told(run, photos, tmp_path, monkeypatch, capsys):
+    metrics, calls = evaluate_model(lambda L: torch.zeros(1, 2, 256, 256), photos[:1], progress=False), []
+    monkeypatch.setattr("colorlib.score.score_run", lambda *arguments: calls.append(arguments) or metrics)
+    monkeypatch.setattr("colorlib.score.save_palettes", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("colorlib.score.sample_photos", lambda kind="color": [kind])
+    options = ["--run", "tiny", "--data", str(photos[0].parent)]
+    main([*options, "--out", str(tmp_path / "there"), "--show-samples"])
+    figures = tmp_path / "there" / "figures"
+    assert calls == [
+        ("tiny", photos, str(tmp_path / "there"), ["color"]),
+        ("tiny", ["color"], figures / "palettes.png"), ("tiny", ["gray"], figures / "black_and_white.png"),
+    ]  # fmt: skip
+    calls.clear()
+    main(options)
+    assert calls == [("tiny", photos, None, None)], "photos that are judged on are no one's samples"
+    assert capsys.readouterr().out.count("All photos: 1") == 2
+
+
+# --- palettes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("palette", [0, 4])
+def test_palettes_are_shown_below_the_coloured_photos(outputs, photos, tmp_path, palette):
+    """Above the photos as they are; without a palette, the colours alone."""
+    config = TINY.replace(width=4, depth=4, image_size=32, palette=palette)
+    save_model(outputs / "mine" / "best.safetensors", UNet(*config.network), config)
+    save_palettes("mine", photos[:2], tmp_path / "deep" / "a.png", side=32)
+    picture = np.asarray(Image.open(tmp_path / "deep" / "a.png"))
+    strip = 24 if palette else 0
+    assert picture.shape == (2 * (32 + strip) + 12, 2 * 32 + 12, 3)
+    colorizer = Colorizer.from_run("mine", precision="float32")
+    for photo, left in zip(photos[:2], (4, 40), strict=True):
+        column = picture[:, left : left + 32]
+        true = resize_photo(read_photo(photo), 32)
+        assert (column[4 : 4 + strip] == 255).all() and np.array_equal(column[4 + strip : 36 + strip], true)
+        below = column[8 + 32 + strip :]
+        assert np.array_equal(below[:32], colorizer.colorize(true))
+        if palette:
+            colors, shares = (values[0] for values in colorizer.palette(photo))
+            assert np.array_equal(below[32 : 32 + strip], palette_strip(colors, shares, width=32))
+    with pytest.raises(FileNotFoundError, match="no run 'none'"):
+        save_palettes("none", photos, tmp_path / "b.png")
 
 
 def test_what_is_not_there_is_named(run, photos, monkeypatch, tmp_path):
