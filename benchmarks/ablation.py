@@ -1,7 +1,7 @@
 """What is each part of the recipe worth, and how much does it help to have seen the test photos?
 
 python benchmarks/ablation.py train ROW [--seed N]     one row of the ablation, or a run of the leak, on --data
-python benchmarks/ablation.py score                    the table, from all rows that are trained
+python benchmarks/ablation.py score [ROW]              the table, from all rows that are trained, or one row of it anew
 
 Each row sees the same number of photos with the same, half-width network, at 64 px: what a processor core can do in a
 quarter of an hour. The rows of the leak train on 1,000 photos for 50 epochs by the original recipe, with the 100 test
@@ -104,14 +104,21 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "train":
         return train(options.row, options.seed, options.data, options.test)
-    trained = [
-        (row, seed)
-        for row in (*ROWS, *LEAK_ROWS)
+    path = run_folder("release") / "ablation.csv"
+    photos = find_images(options.test)
+    rows = [
+        score(row, seed, photos)
+        for row in ([options.row] if options.row else [*ROWS, *LEAK_ROWS])
         for seed in range(10)
         if (run_folder(run_name(row, seed)) / "best.safetensors").is_file()
     ]
-    table = pd.DataFrame([score(row, seed, find_images(options.test)) for row, seed in trained])
-    write_text(run_folder("release") / "ablation.csv", table.to_csv(index=False, float_format="%.5g"))
+    table = pd.DataFrame(rows)
+    if options.row and path.exists():  # the other rows stay as they are
+        before = pd.read_csv(path)
+        table = pd.concat([before[before["row"] != options.row], table])
+    order = {row: number for number, row in enumerate([*ROWS, *LEAK_ROWS])}
+    table = table.sort_values(["row", "seed"], key=lambda column: column.map(order) if column.name == "row" else column)
+    write_text(path, table.to_csv(index=False, float_format="%.5g"))
     print(table.to_string())
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from colorlib.palette import ColorPalette, Palette
 
+CORRECTION = 0.02  # by how much a pixel may leave the mixture of its palette's colours, in scaled ab
+
 
 class UNetBlock(nn.Module):
     """One step down (halves the sides) or up (doubles them): convolution, batch norm, ReLU, perhaps dropout.
@@ -55,7 +57,7 @@ class UNet(nn.Module):
 
     width: channels of the first block; they double up to 8 × width. depth: how often the sides are halved, bottleneck
     included (7: 2×2 for a 256×256 input). dropout: share dropped in the first three decoder blocks. palette: colours of
-    a `ColorPalette` that ab is mixed from, with the decoder's own output added; 0: the decoder's output alone.
+    a `ColorPalette` that ab is mixed from, and that the decoder's own output corrects a little; 0: that output alone.
     residual: `ResidualBlock`s behind each encoder block but the first two.
     forward: L (B, 1, H, W), scaled to [−1, 1], of any side → ab (B, 2, H, W) in [−1, 1], in the weights' precision.
     width 64: 41,825,538 parameters at depth 7, 54,410,498 at depth 8. Raises `ValueError` for another shape.
@@ -110,5 +112,6 @@ class UNet(nn.Module):
         ab, palette = torch.tanh(self.final(x)), None  # (B, 2, 256, 256)
         if self.palette:
             mixture, palette = self.palette(scales[:3], x)  # (B, 2, 128, 128)
-            ab = (ab + F.interpolate(mixture, scale_factor=2, mode="bilinear")).clamp(-1, 1)
+            mixture = F.interpolate(mixture, scale_factor=2, mode="bilinear")
+            ab = (mixture + CORRECTION * ab).clamp(-1, 1)
         return ab[..., :height, :width], palette

@@ -67,25 +67,23 @@ def score_run(
 
 
 def save_palettes(
-    run: str | os.PathLike, photos: Sequence[str | os.PathLike], path: str | os.PathLike, side: int = 256
+    run: str | os.PathLike, photos: Sequence[str | os.PathLike], path: str | os.PathLike, reduce: int = 1
 ) -> None:
     """Save a picture of photos, coloured below, each with the palette that was chosen for it.
 
-    run: a run's name or folder. photos: paths. path: of a PNG file. side: of each photo, px. Raises
+    run: a run's name or folder. photos: paths. path: of a PNG file. reduce: 2 halves the picture. Raises
     `FileNotFoundError` without such a run. Checked by tests/test_score.py.
     """
+    side = 256
     colorizer = Colorizer.from_run(run, precision="float32")
     before = [resize_photo(read_photo(photo), side) for photo in photos]
     after = [colorizer.colorize(photo) for photo in before]
-    rows = [before, after]
-    if palettes := [palette for photo in photos if (palette := colorizer.palette(photo))]:
-        rows[1] = [
-            np.vstack([picture, palette_strip(*(values[0] for values in palette), width=side)])
-            for picture, palette in zip(after, palettes, strict=True)
-        ]
-        rows[0] = [np.vstack([np.full_like(rows[1][0][side:], 255), picture]) for picture in before]
+    picture = sample_grid([before, after])
+    if palettes := [palette for photo in before if (palette := colorizer.palette(photo))]:
+        strips = [palette_strip(colors[0], shares[0], width=side) for colors, shares in palettes]
+        picture = np.vstack([picture, sample_grid([strips])[4:]])
     with replacing(path) as temporary:
-        Image.fromarray(sample_grid(rows)).save(temporary)
+        Image.fromarray(picture).reduce(reduce).save(temporary)
 
 
 def unseen(run: str | os.PathLike, photos: Sequence[Path]) -> list[Path]:
@@ -119,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(format_summary(score_run(options.run, kept, options.out, shown)), end="")
     if shown:
         out = outputs_dir() / find_run(options.run).name if options.out is None else Path(options.out)
-        save_palettes(options.run, shown, out / "figures" / "palettes.png")
+        save_palettes(options.run, shown, out / "figures" / "palettes.png", reduce=2)
         save_palettes(options.run, sample_photos("gray"), out / "figures" / "black_and_white.png")
 
 

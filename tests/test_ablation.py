@@ -174,6 +174,7 @@ def test_rows_are_trained_and_scored(folders, small_rows, outputs, monkeypatch, 
     for config, found in zip([TINY, TINY, small_rows["+ palette"], TINY], table["parameters"], strict=True):
         assert found == pytest.approx(sum(p.numel() for p in UNet(*config.network).parameters()), rel=1e-4)
     assert (table["photos"] == 2).all() and table["wins"].between(0, 2).all()
+    assert table["photos_seen"].tolist() == [8, 8, 8, 16], "four photos, or all eight, in two epochs"
     assert (table["cores"] >= 1).all() and table["psnr_all"].to_numpy() == pytest.approx(table["psnr"].to_numpy())
     for metric in ("psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "pooled_psnr"):
         gain = table[metric] - table[f"gray_{metric}"]

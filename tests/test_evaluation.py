@@ -388,7 +388,7 @@ def test_pooled_psnr_by_hand(table):
     summary = summarize(table)
     row = entry(summary, "all", "model", "pooled_psnr")
     assert row["mean"] == pytest.approx(10 * np.log10(255**2 / ((100 + 16 + 900) / 3)))
-    assert row["mean"] < entry(summary, "all", "model", "psnr")["mean"]
+    assert row["mean"] < entry(summary, "all", "model", "psnr")["mean"] and row["infinite"] == 0
     row = entry(summary, "in_color", "gray", "pooled_psnr")
     assert row["mean"] == pytest.approx(10 * np.log10(255**2 / 1000))
 
@@ -401,7 +401,8 @@ def test_only_infinite_values_have_no_mean():
     assert set(summary["subset"]) == {"all"}, "no photo is in colour"
     row = entry(summary, "all", "m", "psnr")
     assert np.isnan(row["mean"]) and row["infinite"] == 1 and row["verdict"] == "n/a"
-    assert entry(summary, "all", "m", "pooled_psnr")["mean"] == np.inf
+    pooled = entry(summary, "all", "m", "pooled_psnr")
+    assert pooled["mean"] == np.inf and pooled["infinite"] == 1
     assert "inf" in format_summary(pd.DataFrame(rows))
 
 

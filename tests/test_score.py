@@ -116,17 +116,18 @@ def test_the_command_line(run, photos, capsys, monkeypatch):
     assert "2 photos to judge on; 1 left out" in out and "Photos in colour: 1" in out
     assert "astronaut.png" not in set(pd.read_csv(run / "metrics.csv")["image"])
     assert np.isfinite(pd.read_csv(run / "metrics.csv")["rmse"]).all()
-    for name, column in (("palettes", 1), ("black_and_white", 0)):  # camera, unseen; and a photo without colours
-        with Image.open(run / "figures" / f"{name}.png") as picture:
-            assert picture.size == (256 + 8, 2 * 256 + 12)
-            true = np.asarray(picture)[4:260, 4:260]
-        assert np.array_equal(true, resize_photo(read_photo(photos[column]), 256)), name
+    with Image.open(run / "figures" / "palettes.png") as half, Image.open(run / "figures" / "black_and_white.png") as old:
+        assert half.size == (132, 262) and old.size == (264, 524)
+        pictures = np.asarray(half).astype(int)[2:130, 2:130], np.asarray(old)[4:260, 4:260]
+    small = np.asarray(Image.fromarray(resize_photo(read_photo(photos[1]), 256)).reduce(2))
+    assert np.abs(pictures[0] - small).max() <= 1, "camera, which is unseen"
+    assert np.array_equal(pictures[1], resize_photo(read_photo(photos[0]), 256)), "whatever was trained on"
 
 
 def test_the_command_line_puts_everything_where_it_is_told(run, photos, tmp_path, monkeypatch, capsys):
     metrics, calls = evaluate_model(lambda L: torch.zeros(1, 2, 256, 256), photos[:1], progress=False), []
     monkeypatch.setattr("colorlib.score.score_run", lambda *arguments: calls.append(arguments) or metrics)
-    monkeypatch.setattr("colorlib.score.save_palettes", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("colorlib.score.save_palettes", lambda *arguments, **_: calls.append(arguments))
     monkeypatch.setattr("colorlib.score.sample_photos", lambda kind="color": [kind])
     options = ["--run", "tiny", "--data", str(photos[0].parent)]
     main([*options, "--out", str(tmp_path / "there"), "--show-samples"])
@@ -146,25 +147,27 @@ def test_the_command_line_puts_everything_where_it_is_told(run, photos, tmp_path
 
 @pytest.mark.parametrize("palette", [0, 4])
 def test_palettes_are_shown_below_the_coloured_photos(outputs, photos, tmp_path, palette):
-    """Above the photos as they are; without a palette, the colours alone."""
+    """And these below the photos as they are; without a palette, the picture ends there."""
     config = TINY.replace(width=4, depth=4, image_size=32, palette=palette)
     save_model(outputs / "mine" / "best.safetensors", UNet(*config.network), config)
-    save_palettes("mine", photos[:2], tmp_path / "deep" / "a.png", side=32)
+    save_palettes("mine", photos[:2], tmp_path / "deep" / "a.png")
     picture = np.asarray(Image.open(tmp_path / "deep" / "a.png"))
-    strip = 24 if palette else 0
-    assert picture.shape == (2 * (32 + strip) + 12, 2 * 32 + 12, 3)
+    assert picture.shape == (2 * 260 + 4 + (28 if palette else 0), 2 * 260 + 4, 3)
     colorizer = Colorizer.from_run("mine", precision="float32")
-    for photo, left in zip(photos[:2], (4, 40), strict=True):
-        column = picture[:, left : left + 32]
-        true = resize_photo(read_photo(photo), 32)
-        assert (column[4 : 4 + strip] == 255).all() and np.array_equal(column[4 + strip : 36 + strip], true)
-        below = column[8 + 32 + strip :]
-        assert np.array_equal(below[:32], colorizer.colorize(true))
+    for photo, left in zip(photos[:2], (4, 264), strict=True):
+        column, true = picture[:, left : left + 256], resize_photo(read_photo(photo), 256)
+        assert np.array_equal(column[4:260], true) and np.array_equal(column[264:520], colorizer.colorize(true))
         if palette:
-            colors, shares = (values[0] for values in colorizer.palette(photo))
-            assert np.array_equal(below[32 : 32 + strip], palette_strip(colors, shares, width=32))
+            colors, shares = (values[0] for values in colorizer.palette(true))
+            assert np.array_equal(column[524:548], palette_strip(colors, shares, width=256))
+    frame = np.ones(len(picture), dtype=bool)
+    frame[[*range(4, 260), *range(264, 520), *range(524, 548 if palette else 524)]] = False
+    assert (picture[frame] == 255).all()
+    save_palettes("mine", photos[:2], tmp_path / "b.png", reduce=2)
+    with Image.open(tmp_path / "b.png") as half:
+        assert half.size == (262, 276 if palette else 262)
     with pytest.raises(FileNotFoundError, match="no run 'none'"):
-        save_palettes("none", photos, tmp_path / "b.png")
+        save_palettes("none", photos, tmp_path / "c.png")
 
 
 def test_what_is_not_there_is_named(run, photos, monkeypatch, tmp_path):
