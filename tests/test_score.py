@@ -116,12 +116,11 @@ def test_the_command_line(run, photos, capsys, monkeypatch):
     assert "2 photos to judge on; 1 left out" in out and "Photos in colour: 1" in out
     assert "astronaut.png" not in set(pd.read_csv(run / "metrics.csv")["image"])
     assert np.isfinite(pd.read_csv(run / "metrics.csv")["rmse"]).all()
-    with Image.open(run / "figures" / "palettes.png") as half, Image.open(run / "figures" / "black_and_white.png") as old:
-        assert half.size == (132, 262) and old.size == (264, 524)
-        pictures = np.asarray(half).astype(int)[2:130, 2:130], np.asarray(old)[4:260, 4:260]
-    small = np.asarray(Image.fromarray(resize_photo(read_photo(photos[1]), 256)).reduce(2))
-    assert np.abs(pictures[0] - small).max() <= 1, "camera, which is unseen"
-    assert np.array_equal(pictures[1], resize_photo(read_photo(photos[0]), 256)), "whatever was trained on"
+    half, old = (np.asarray(Image.open(run / "figures" / f"{name}.png")) for name in ("palettes", "black_and_white"))
+    assert half.shape == (262, 132, 3) and old.shape == (524, 264, 3)
+    camera = np.asarray(Image.fromarray(resize_photo(read_photo(photos[1]), 256)).reduce(2)).astype(int)
+    assert np.abs(half[2:130, 2:130] - camera).max() <= 1, "it is unseen"
+    assert np.array_equal(old[4:260, 4:260], resize_photo(read_photo(photos[0]), 256)), "there is nothing to give away"
 
 
 def test_the_command_line_puts_everything_where_it_is_told(run, photos, tmp_path, monkeypatch, capsys):
