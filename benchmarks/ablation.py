@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from colorlib.checkpoint import load_model, run_folder
+from colorlib.checkpoint import BEST, load_model, run_folder
 from colorlib.colorize import Colorizer
 from colorlib.compare import compare_methods, count_wins
 from colorlib.config import SEED
@@ -28,7 +28,7 @@ from colorlib.files import write_text
 from colorlib.train import fit
 
 # the original network at half width; depth 5 leaves 2×2 of 64 px, as 7 does of 256 px
-ORIGINAL = SEED.replace(width=32, depth=5, image_size=64, photo_size=96, epochs=2, test_fraction=0.0, val_fraction=0.02)
+ORIGINAL = SEED.replace(width=32, depth=5, image_size=64, photo_size=96, epochs=4, test_fraction=0.0, val_fraction=0.02)
 RECIPE = ORIGINAL.replace(
     batch_size=32, learning_rate=1e-3, weight_decay=0.01, warmup=0.05, schedule="cosine", ema=0.995, dropout=0.1,
     min_crop=0.4, flip=True, contrast=0.2, gamma=0.2,
@@ -39,15 +39,23 @@ ROWS = {
     "new recipe, Huber": RECIPE.replace(loss="huber"),
     "+ residual blocks": RECIPE.replace(loss="huber", residual=1),
     "+ palette": RECIPE.replace(loss="huber", residual=1, palette=32),
+    "+ second residual block": RECIPE.replace(loss="huber", residual=2, palette=32),
 }
+FLIPS = "+ mirror images in use"  # the last row's run, scored once more with test-time flips
 LEAK = ORIGINAL.replace(depth=6, epochs=50, val_fraction=0.0)
 LEAK_ROWS = ("leak: test photos among the training photos", "leak: other photos in their place")
+TABLE = (*ROWS, FLIPS, *LEAK_ROWS)
 
 
 def run_name(row: str, seed: int) -> str:
     """The folder's name of a row's run."""
     letters = "".join(c if c.isalnum() else "-" for c in row.lower())
     return f"ablation-{'-'.join(filter(None, letters.split('-')))}-{seed}"
+
+
+def trained_run(row: str, seed: int) -> Path:
+    """The folder that holds a row's weights."""
+    return run_folder(run_name([*ROWS][-1] if row == FLIPS else row, seed))
 
 
 def leak_photos(photos: list[Path], test: list[Path], leaked: bool) -> list[Path]:
@@ -71,9 +79,10 @@ def train(row: str, seed: int, data: Path, test: Path) -> None:
 
 
 def score(row: str, seed: int, photos: list[Path]) -> dict:
-    """A trained row's numbers on the photos in colour (psnr_all: on all), beside gray's, and the gains' intervals."""
-    run = run_folder(run_name(row, seed))
+    """A row's numbers on the photos in colour (psnr_all: on all), beside gray's, and the gains' intervals."""
+    run = trained_run(row, seed)
     model, config = load_model(run)
+    config = config.replace(test_flips=row == FLIPS)
     metrics = evaluate_model(Colorizer(model, config, "float32").predict_ab, photos)
     every = metrics.loc[(metrics["method"] == "model") & np.isfinite(metrics["psnr"]), "psnr"].mean()
     metrics = metrics[metrics["in_color"]]
@@ -97,27 +106,28 @@ def main() -> None:
     """Read the command line and train a row or score all."""
     parser = argparse.ArgumentParser(description="The ablation of the training recipe, and the leak.")
     parser.add_argument("what", choices=("train", "score"))
-    parser.add_argument("row", nargs="?", choices=(*ROWS, *LEAK_ROWS))
+    parser.add_argument("row", nargs="?", choices=TABLE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default="data/corpus/train", help="folder of training photos")
     parser.add_argument("--test", type=Path, default="data/corpus/coco-val2017-first100", help="folder of test photos")
     options = parser.parse_args()
     if options.what == "train":
+        if options.row not in {*ROWS, *LEAK_ROWS}:
+            parser.error("name the row to train, one that has a training of its own")
         return train(options.row, options.seed, options.data, options.test)
     path = run_folder("release") / "ablation.csv"
     photos = find_images(options.test)
     rows = [
         score(row, seed, photos)
-        for row in ([options.row] if options.row else [*ROWS, *LEAK_ROWS])
+        for row in ([options.row] if options.row else TABLE)
         for seed in range(10)
-        if (run_folder(run_name(row, seed)) / "best.safetensors").is_file()
+        if (trained_run(row, seed) / BEST).is_file()
     ]
     table = pd.DataFrame(rows)
     if options.row and path.exists():  # the other rows stay as they are
         before = pd.read_csv(path)
         table = pd.concat([before[before["row"] != options.row], table])
-    order = {row: number for number, row in enumerate([*ROWS, *LEAK_ROWS])}
-    table = table.sort_values(["row", "seed"], key=lambda column: column.map(order) if column.name == "row" else column)
+    table = table.sort_values(["row", "seed"], key=lambda c: c.map(TABLE.index) if c.name == "row" else c)
     write_text(path, table.to_csv(index=False, float_format="%.5g"))
     print(table.to_string())
 
