@@ -84,6 +84,7 @@ def test_rows_are_what_they_are_called():
         ("new recipe", "new recipe, Huber"): {"loss": "huber"},
         ("new recipe, Huber", "+ residual blocks"): {"residual": 1},
         ("+ residual blocks", "+ palette"): {"palette": 32},
+        ("+ palette", "+ second residual block"): {"residual": 2},
     }
     for (before, after), change in changes.items():
         assert rows[before].replace(**change) == rows[after] != rows[before]
@@ -168,20 +169,22 @@ def test_rows_are_trained_and_scored(folders, small_rows, outputs, monkeypatch, 
 
     run_main(monkeypatch, "score", "--data", renamed, "--test", test)
     table = pd.read_csv(outputs / "release" / "ablation.csv")
-    rows = [("original recipe", 0), ("original recipe", 1), ("+ palette", 0), (ablation.LEAK_ROWS[0], 0)]
+    rows = [("original recipe", 0), ("original recipe", 1), ("+ palette", 0)]
+    rows += [(ablation.FLIPS, 0), (ablation.LEAK_ROWS[0], 0)]
     assert list(zip(table["row"], table["seed"], strict=True)) == rows
     assert "original recipe" in capsys.readouterr().out
-    for config, found in zip([TINY, TINY, small_rows["+ palette"], TINY], table["parameters"], strict=True):
+    configs = [TINY, TINY, small_rows["+ palette"], small_rows["+ palette"], TINY]
+    for config, found in zip(configs, table["parameters"], strict=True):
         assert found == pytest.approx(sum(p.numel() for p in UNet(*config.network).parameters()), rel=1e-4)
     assert (table["photos"] == 2).all() and table["wins"].between(0, 2).all()
-    assert table["photos_seen"].tolist() == [8, 8, 8, 16], "four photos, or all eight, in two epochs"
+    assert table["photos_seen"].tolist() == [8, 8, 8, 8, 16], "four photos, or all eight, in two epochs"
     assert (table["cores"] >= 1).all() and table["psnr_all"].to_numpy() == pytest.approx(table["psnr"].to_numpy())
     for metric in ("psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "pooled_psnr"):
         gain = table[metric] - table[f"gray_{metric}"]
         assert table[f"{metric}_gain"].to_numpy() == pytest.approx(gain.to_numpy(), abs=2e-3), metric
         assert (table[f"{metric}_low"] <= table[f"{metric}_high"]).all()
         assert table[f"gray_{metric}"].nunique() == 1, "gray is the same beside each row"
-    assert table["psnr"].nunique() == 4 and math.isfinite(table.drop(columns="row").to_numpy().sum())
+    assert table["psnr"].nunique() == 5 and math.isfinite(table.drop(columns="row").to_numpy().sum())
 
 
 @pytest.mark.parametrize("leaked", [True, False])
@@ -203,6 +206,12 @@ def test_seed_decides_about_the_weights_and_not_about_the_photos(folders, small_
     assert (runs[0] / "split.json").read_text() == (runs[1] / "split.json").read_text()
     weights = [load_model(run)[0].state_dict() for run in runs]
     assert not torch.equal(*(one["final.weight"] for one in weights))
+
+
+def test_mirror_images_in_use_are_no_training_of_their_own(monkeypatch, capsys, outputs):
+    with pytest.raises(SystemExit):
+        run_main(monkeypatch, "train", ablation.FLIPS)
+    assert "name the row to train" in capsys.readouterr().err and not any(outputs.iterdir())
 
 
 def test_unknown_rows_are_refused(monkeypatch, capsys):
