@@ -1,6 +1,5 @@
 """Photos: find them, split them, serve them as batches of L and ab on the device."""
 
-import math
 import os
 import random
 import re
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from colorlib.augment import random_tone, random_view
 from colorlib.cache import PhotoCache
 from colorlib.color import encode_lab, rgb_to_lab
 from colorlib.config import Config
@@ -180,38 +180,6 @@ class ColorizationDataset(Dataset):
         if self.device.type == "cuda" and not values.is_cuda:
             values = values.pin_memory()  # memory that the GPU copies from by itself, while this process goes on
         return values.to(self.device, non_blocking=self.device.type == "cuda")
-
-
-def random_view(lab: Tensor, chance: Tensor, config: Config) -> Tensor:
-    """Crop, mirror and turn each photo of a batch at random: L and ab together, in one resampling.
-
-    lab: (B, 3, H, W). chance: (B, 5), uniform in [0, 1): what decides. Returns (B, 3, image_size, image_size): a random
-    square of at least `min_crop` of the area, mirrored every second time if `flip`, turned by up to `rotate`
-    degrees; what turns in from outside is a reflection of the photo.
-    """
-    crop, turn, mirror, x, y = chance.unbind(dim=1)
-    side = (config.min_crop + (1 - config.min_crop) * crop).sqrt()  # share of the photo's side
-    angle = math.radians(config.rotate) * (2 * turn - 1)
-    sign = 1 - 2 * (mirror < 0.5).float() * config.flip
-    cos, sin = side * angle.cos(), side * angle.sin()
-    shift_x, shift_y = (1 - side) * (2 * x - 1), (1 - side) * (2 * y - 1)
-    matrix = torch.stack([sign * cos, -sin, shift_x, sign * sin, cos, shift_y], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(matrix, [len(lab), 3, config.image_size, config.image_size], align_corners=False)
-    return F.grid_sample(lab, grid, padding_mode="reflection", align_corners=False)
-
-
-def random_tone(lab: Tensor, chance: Tensor, config: Config) -> Tensor:
-    """Change the gamma and the contrast of each photo's L, and the saturation of ab, by up to the config's shares.
-
-    lab: (B, 3, H, W), scaled. chance: (B, 3), uniform in [0, 1). Returns (B, 3, H, W), clamped to [−1, 1].
-    """
-    gamma, contrast, saturation = (2 * chance - 1).view(-1, 3, 1, 1, 1).unbind(dim=1)  # (B, 1, 1, 1) each
-    L, ab = lab[:, :1], lab[:, 1:]
-    if config.gamma:
-        L = 2 * ((L + 1) / 2).clamp(0, 1) ** torch.exp(config.gamma * gamma) - 1
-    mean = L.mean(dim=(2, 3), keepdim=True)
-    L = mean + (L - mean) * (1 + config.contrast * contrast)
-    return torch.cat([L, ab * (1 + config.saturation * saturation)], dim=1).clamp(-1, 1)
 
 
 def get_dataloader(
