@@ -6,6 +6,7 @@ joined with the photo's own L at full size: the eye takes details from lightness
 
 import copy
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from colorlib.color import encode_lab, lab_to_rgb, lab_to_rgb_image, rgb_to_lab
 from colorlib.environment import pick_device, pick_precision
 from colorlib.model import Palette, UNet
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
+from colorlib.steer import Hint, spread_hints, take_colors
 
 __all__ = ["Colorizer", "Photo", "add_color", "colorize_image", "load_model", "open_photo", "palette_strip"]
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
+RENDER_SIZES = (16, 1024)  # sides of the square in which the network may look at a photo, px
 CPU_STRIP, GPU_STRIP = (
     2**16,
     2**22,
@@ -54,13 +57,13 @@ class Colorizer:
         """
         return cls(*load_model(find_run(run), pick_device(device)), precision)
 
-    def network_input(self, photo: Photo) -> Tensor:
-        """The scaled L that the network sees, (1, 1, S, S) in [−1, 1], S = `config.image_size`.
+    def network_input(self, photo: Photo, render_size: int | None = None) -> Tensor:
+        """The scaled L that the network sees, (1, 1, S, S) in [−1, 1], S = `render_size` or `config.image_size`.
 
-        The same bits that training and validation feed for the photo. Raises like `open_photo`.
+        At `config.image_size`, the same bits that training and validation feed for the photo. Raises `ValueError` for
+        a size outside `RENDER_SIZES`, and like `open_photo`.
         """
-        small = resize_photo(open_photo(photo), self.config.image_size)
-        return encode_lab(rgb_to_lab(to_tensor(small)))[0][None]
+        return _small_lab(open_photo(photo), self._side(render_size))[0]
 
     @torch.inference_mode()
     def predict_ab(self, L: Tensor) -> Tensor:
@@ -75,11 +78,7 @@ class Colorizer:
         small = L.detach().float()
         if L.shape[2:] != side:
             small = F.interpolate(small, side, mode="bicubic", antialias=True).clamp(-1, 1)
-        small = small.to(next(self.network.parameters()))
-        ab = self.network(small).float()
-        if self.config.test_flips:
-            ab = (ab + self.network(small.flip(-1)).float().flip(-1)) / 2
-        return _resize_ab(ab, L.shape[2:])
+        return _resize_ab(self._look(small), L.shape[2:])
 
     @torch.inference_mode()
     def palette(self, photo: Photo) -> Palette | None:
@@ -95,14 +94,64 @@ class Colorizer:
         order = shares[0].argsort(descending=True)
         return Palette(colors[:, order], shares[:, order])
 
-    def colorize(self, photo: Photo, saturation: float = 1.0) -> np.ndarray:
-        """Colour a photo at its own size, its lightness kept.
+    @torch.inference_mode()
+    def predict(
+        self,
+        photo: Photo,
+        *,
+        render_size: int | None = None,
+        hints: Sequence[Hint] = (),
+        reference: Photo | None = None,
+    ) -> Tensor:
+        """The small colours of a photo, which `add_color` joins with its L at full size.
 
-        photo: see `open_photo`; its colours are not looked at. saturation: factor on a* and b*, 0 for gray.
-        Returns uint8 (H, W, 3). Raises like `open_photo` and `add_color`.
+        photo: see `open_photo`; its colours are not looked at. render_size: side of the square in which the network
+        sees it, px (None: the side it was trained on). hints: colours for points, which `steer.spread_hints` spreads.
+        reference: a photo whose colours the result takes on, by `steer.take_colors`.
+        Returns scaled ab (1, 2, S, S), float32. Raises `ValueError` for a render size outside `RENDER_SIZES`, and like
+        `open_photo` and `steer.hint_ab`.
+        """
+        L = self.network_input(photo, render_size)
+        ab = self._look(L.to(self.device))
+        if reference is not None:
+            example_L, example_ab = _small_lab(open_photo(reference), self._side(render_size))
+            guess = self._look(example_L.to(self.device))
+            ab = take_colors(L, ab.cpu(), example_L, guess.cpu(), example_ab).to(ab)
+        return spread_hints(L, ab.cpu(), hints).to(ab) if hints else ab
+
+    def colorize(
+        self,
+        photo: Photo,
+        saturation: float = 1.0,
+        *,
+        render_size: int | None = None,
+        hints: Sequence[Hint] = (),
+        reference: Photo | None = None,
+    ) -> np.ndarray:
+        """Colour a photo at its own size, its lightness kept: `predict`, then `add_color`.
+
+        saturation: factor on a* and b*, 0 for gray. Returns uint8 (H, W, 3). Raises like both.
         """
         image = open_photo(photo)
-        return add_color(image, self.predict_ab(self.network_input(image).to(self.device)), saturation)
+        ab = self.predict(image, render_size=render_size, hints=hints, reference=reference)
+        return add_color(image, ab, saturation)
+
+    def _look(self, L: Tensor) -> Tensor:
+        """The network's ab for L of any size that it is shown in, float32."""
+        L = L.to(next(self.network.parameters()))
+        ab = self.network(L).float()
+        if self.config.test_flips:
+            ab = (ab + self.network(L.flip(-1)).float().flip(-1)) / 2
+        return ab
+
+    def _side(self, render_size: int | None) -> int:
+        side = self.config.image_size if render_size is None else render_size
+        low, high = RENDER_SIZES
+        if render_size is not None and not low <= side <= high:
+            raise ValueError(
+                f"the render size must be {low} to {high} px, got {side}: {self.config.image_size} is usual"
+            )
+        return side
 
 
 def colorize_image(photo: Photo, run: str | os.PathLike | None = None, saturation: float = 1.0) -> np.ndarray:
@@ -168,6 +217,12 @@ def open_photo(photo: Photo) -> Image.Image:
         kind = type(photo).__name__
         raise PhotoError(f"expected a path, a file's bytes, a Pillow image or an array, got {kind}")
     return read_photo(photo)
+
+
+def _small_lab(image: Image.Image, side: int) -> tuple[Tensor, Tensor]:
+    """Scaled L (1, 1, side, side) and ab (1, 2, side, side) of a photo squeezed into a square."""
+    L, ab = encode_lab(rgb_to_lab(to_tensor(resize_photo(image, side))))
+    return L[None], ab[None]
 
 
 def _folded(model: UNet) -> UNet:

@@ -21,6 +21,8 @@ MAY_IMPORT = {
     "config": set(),
     "color": set(),
     "photo": set(),
+    "steer": {"color"},
+    "export": {"files", "photo"},
     "palette": set(),
     "model": {"palette"},
     "losses": {"color"},
@@ -36,11 +38,12 @@ MAY_IMPORT = {
     "train": {"config", "losses", "data", "checkpoint", "state", "monitor", "parallel", "environment", "files"},
     "compare": set(),
     "evaluation": {"color", "photo", "compare"},
-    "colorize": {"config", "color", "photo", "model", "checkpoint", "environment"},
+    "colorize": {"config", "color", "photo", "model", "checkpoint", "environment", "steer"},
+    "folder": {"colorize", "export", "photo", "data"},
     "widgets": {"colorize", "color", "data", "environment", "files", "photo"},
     "score": {"data", "checkpoint", "colorize", "evaluation", "plots", "files", "photo", "environment"},
     "app": {"colorize"},
-    "__main__": {"colorize"},
+    "__main__": {"colorize", "folder"},
 }
 CORE = ("config", "color", "model", "losses", "data", "download", "checkpoint", "train", "evaluation")
 
