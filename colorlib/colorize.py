@@ -1,7 +1,8 @@
 """A photo in, a coloured photo out, at any size.
 
 The network sees the photo squeezed into its own small square and answers with small ab. They are enlarged and
-joined with the photo's own L at full size: the eye takes details from lightness, and colour may be coarse.
+joined with the photo's own L at full size: the eye takes details from lightness, and colour may be coarse. Hints and
+a reference photo, if given, change the small ab in between.
 """
 
 import copy
@@ -21,15 +22,14 @@ from colorlib.environment import pick_device, pick_precision
 from colorlib.model import Palette, UNet
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
 from colorlib.steer import Hint, spread_hints, take_colors
+from colorlib.upsample import Enlarger
 
 __all__ = ["Colorizer", "Photo", "add_color", "colorize_image", "load_model", "open_photo", "palette_strip"]
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
 RENDER_SIZES = (16, 1024)  # sides of the square in which the network may look at a photo, px
-CPU_STRIP, GPU_STRIP = (
-    2**16,
-    2**22,
-)  # pixels that are joined at a time: what fits into a processor's cache, a GPU's hands
+# pixels that are joined at a time: what fits into a processor's cache, a GPU's hands
+CPU_STRIP, GPU_STRIP = 2**16, 2**22
 
 
 class Colorizer:
@@ -147,10 +147,8 @@ class Colorizer:
     def _side(self, render_size: int | None) -> int:
         side = self.config.image_size if render_size is None else render_size
         low, high = RENDER_SIZES
-        if render_size is not None and not low <= side <= high:
-            raise ValueError(
-                f"the render size must be {low} to {high} px, got {side}: {self.config.image_size} is usual"
-            )
+        if render_size is not None and (type(side) is not int or not low <= side <= high):
+            raise ValueError(f"render_size must be a whole number, {low} to {high} px, got {side!r}; None is the usual")
         return side
 
 
@@ -163,22 +161,26 @@ def colorize_image(photo: Photo, run: str | os.PathLike | None = None, saturatio
 def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
     """Give a photo's own L the colours ab.
 
-    ab: (1, 2, h, w), scaled, of any size: resized to the photo's; on any device, which does the work. saturation:
-    factor on ab, 0 or more. Returns uint8 (H, W, 3) of the photo's size; L* changes only where sRGB lacks the colour.
-    The photo is joined strip by strip: 12 megapixels of float32 Lab at once would be 144 MB, and slow.
-    Raises `ValueError` for a negative saturation, and like `open_photo`.
+    ab: (1, 2, h, w), scaled, of any size: enlarged to the photo's along the edges of L (see `upsample.Enlarger`), or
+    shrunk with antialiasing; on any device, which does the work. saturation: factor on ab, 0 or more. Returns uint8
+    (H, W, 3) of the photo's size; L* changes only where sRGB lacks the colour. The photo is joined strip by strip:
+    12 megapixels of float32 Lab at once would be 144 MB, and slow. Raises `ValueError` for a negative saturation,
+    another shape of ab, and like `open_photo`.
     """
     if not 0 <= saturation < float("inf"):
         raise ValueError(f"saturation must be 0 (gray) or more, 1 for the network's own; got {saturation}")
-    picture = np.asarray(open_photo(photo))
-    height, width = picture.shape[:2]
-    ab = _resize_ab(ab * saturation, picture.shape[:2])[0]
-    colored = np.empty_like(picture)
+    if ab.ndim != 4 or ab.shape[:2] != (1, 2) or not ab.numel():
+        raise ValueError(f"expected the colours of one photo, ab (1, 2, h, w), got {tuple(ab.shape)}")
+    image = open_photo(photo)
+    width, height = image.size
+    ab = _resize_ab(ab * saturation, (min(ab.shape[2], height), min(ab.shape[3], width)))
+    guide = image.resize((ab.shape[3], ab.shape[2]), Image.Resampling.BICUBIC)
+    enlarger = Enlarger(_scaled_L(guide, ab)[None], ab, height, width)
+    colored = np.empty((height, width, 3), np.uint8)
     rows = max(1, (CPU_STRIP if ab.device.type == "cpu" else GPU_STRIP) // width)
     for top in range(0, height, rows):
-        strip = slice(top, top + rows)
-        L = encode_lab(rgb_to_lab(to_tensor(picture[strip]).to(ab)))[0]
-        colored[strip] = lab_to_rgb_image(L, ab[:, strip])
+        L = _scaled_L(image.crop((0, top, width, min(top + rows, height))), ab)
+        colored[top : top + rows] = lab_to_rgb_image(L, enlarger.strip(L, top))
     return colored
 
 
@@ -217,6 +219,11 @@ def open_photo(photo: Photo) -> Image.Image:
         kind = type(photo).__name__
         raise PhotoError(f"expected a path, a file's bytes, a Pillow image or an array, got {kind}")
     return read_photo(photo)
+
+
+def _scaled_L(image: Image.Image, like: Tensor) -> Tensor:
+    """L (1, H, W) of a picture, on the device of `like` and in its precision."""
+    return encode_lab(rgb_to_lab(to_tensor(np.asarray(image)).to(like)))[0]
 
 
 def _small_lab(image: Image.Image, side: int) -> tuple[Tensor, Tensor]:

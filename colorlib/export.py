@@ -21,8 +21,8 @@ FORMATS = {
     ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".png": {"format": "PNG"},
     ".webp": {"format": "WEBP", "quality": 95},
-    ".tif": {"format": "TIFF", "compression": "tiff_lzw"},
-    ".tiff": {"format": "TIFF", "compression": "tiff_lzw"},
+    ".tif": {"format": "TIFF"},  # uncompressed: Pillow cannot write all of EXIF into a compressed one
+    ".tiff": {"format": "TIFF"},
     ".bmp": {"format": "BMP"},
 }
 WITH_ALPHA = ("PNG", "WEBP", "TIFF")
@@ -30,6 +30,7 @@ BASE, EXIF, GPS = ExifTags.Base, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 # what is still true of the coloured picture; the rest (orientation, thumbnail, a TIFF's layout) is not
 KEPT = (BASE.DocumentName, BASE.Make, BASE.Model, BASE.DateTime, BASE.Artist, BASE.Copyright)
 STALE = (BASE.MakerNote, BASE.ColorSpace, BASE.ExifInteroperabilityOffset, BASE.ExifImageWidth, BASE.ExifImageHeight)
+BROKEN_EXIF = (ValueError, TypeError, LookupError, OverflowError, AttributeError, SyntaxError, OSError, struct.error)
 
 
 class SaveError(ValueError):
@@ -37,7 +38,7 @@ class SaveError(ValueError):
 
 
 def colorized_name(path: str | os.PathLike) -> str:
-    """The file name of a photo's coloured version: "cat.JPG" → "cat-colorized.jpg"; ".jpg" where it has no such suffix."""
+    """The file name of a photo's coloured version: "cat.PNG" → "cat-colorized.png"; ".jpg" for an unknown suffix."""
     path = Path(path)
     suffix = path.suffix.lower()
     return f"{path.stem}-colorized{suffix}" if suffix in FORMATS else f"{path.name}-colorized.jpg"
@@ -96,9 +97,8 @@ def _reason(error: OSError) -> str:
 def _lift_off_white(picture: np.ndarray, alpha: Image.Image, path: Path) -> Image.Image:
     """Give a picture that was laid on white its transparency back: on white, it looks as before."""
     if alpha.size != (picture.shape[1], picture.shape[0]):
-        raise SaveError(
-            f"{path.name}: the source is {alpha.width}×{alpha.height} px, the picture {picture.shape[1]}×{picture.shape[0]}"
-        )
+        sizes = f"{alpha.width}×{alpha.height} px, the picture {picture.shape[1]}×{picture.shape[0]}"
+        raise SaveError(f"{path.name}: expected the photo that was coloured as the source, but it has {sizes}")
     share = np.maximum(np.asarray(alpha), 1)[..., None] / np.float32(255)
     lifted = (255 - (255 - picture) / share).clip(0, 255).round().astype(np.uint8)
     image = Image.fromarray(lifted)

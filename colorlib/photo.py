@@ -30,8 +30,8 @@ def read_photo(source: str | os.PathLike | bytes | Image.Image) -> Image.Image:
     Raises `PhotoError` for a file that is empty, truncated, no image at all, or larger than `MAX_PIXELS`, and
     `FileNotFoundError` for a missing one. Checked by tests/test_photo.py.
     """
-    with _upright(source) as image:
-        return _to_rgb(image)
+    with _opened(source) as image:
+        return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def read_alpha(source: str | os.PathLike | bytes | Image.Image) -> Image.Image | None:
@@ -39,10 +39,10 @@ def read_alpha(source: str | os.PathLike | bytes | Image.Image) -> Image.Image |
 
     source: as for `read_photo`; raises like it. Checked by tests/test_photo.py.
     """
-    with _upright(source) as image:
+    with _opened(source) as image:
         if not _has_alpha(image):
             return None
-        alpha = image.convert("RGBA").getchannel("A")
+        alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
     return None if alpha.getextrema() == (255, 255) else alpha
 
 
@@ -60,22 +60,22 @@ def to_tensor(picture: np.ndarray) -> Tensor:
 
 
 @contextlib.contextmanager
-def _upright(source: str | os.PathLike | bytes | Image.Image) -> Iterator[Image.Image]:
-    """The decoded image, turned as its EXIF says; whatever goes wrong in the block becomes a `PhotoError`."""
+def _opened(source: str | os.PathLike | bytes | Image.Image) -> Iterator[Image.Image]:
+    """The image, not yet decoded; whatever goes wrong in the block becomes a `PhotoError`."""
     name = Path(source).name if isinstance(source, str | os.PathLike) else "the image"
     if isinstance(source, bytes):
         source = io.BytesIO(source)
     try:
         if isinstance(source, Image.Image):
             _check_size(source, name)
-            yield ImageOps.exif_transpose(source)
+            yield source
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
             image = Image.open(source)
         with image:
             _check_size(image, name)
-            yield ImageOps.exif_transpose(image)
+            yield image
     except (FileNotFoundError, PhotoError):
         raise
     except Image.DecompressionBombError as error:
@@ -114,7 +114,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         return _to_srgb(image, ImageCms.createProfile("LAB"))
     if profile:
-        with contextlib.suppress(ImageCms.PyCMSError):  # a broken or foreign one: the plain conversion is close enough
+        # a broken or foreign one: the plain conversion is close enough
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
             return _to_srgb(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     return image.convert("RGB")
 
