@@ -1,7 +1,6 @@
 """Coloured pictures as files: whole or not at all, with what the original photo says about itself."""
 
 import errno
-import io
 import math
 import os
 import struct
@@ -13,7 +12,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from colorlib import __version__
 from colorlib.files import replacing
-from colorlib.photo import read_alpha
+from colorlib.photo import open_image, read_alpha
 
 NOTE = "Colours predicted by colorlib, not recorded."
 FORMATS = {
@@ -54,7 +53,7 @@ def save_picture(
     its format can hold it, camera, date, place and authors (EXIF), and resolution (DPI). The file gets sRGB's ICC
     profile, and a description that says that its colours are predicted. Returns the path.
     Raises `SaveError` for another suffix, a picture that the format cannot hold, a folder that cannot be written to,
-    and a full disk. Checked by tests/test_export.py.
+    and a full disk; `PhotoError` for a broken source. Checked by tests/test_export.py.
     """
     path = Path(path)
     options = FORMATS.get(path.suffix.lower())
@@ -68,7 +67,8 @@ def save_picture(
     if source is not None:
         if options["format"] in WITH_ALPHA and (alpha := read_alpha(source)):
             image = _lift_off_white(picture, alpha, path)
-        options |= _from_source(source)
+        with open_image(source) as original:
+            options |= _facts(original)
     try:
         with replacing(path) as temporary:
             image.save(temporary, **options)
@@ -106,15 +106,8 @@ def _lift_off_white(picture: np.ndarray, alpha: Image.Image, path: Path) -> Imag
     return image
 
 
-def _from_source(source: str | os.PathLike | bytes | Image.Image) -> dict[str, Any]:
-    """EXIF, and DPI if it has a sound one, of a photo."""
-    if isinstance(source, Image.Image):
-        return _facts(source)
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return _facts(image)
-
-
 def _facts(image: Image.Image) -> dict[str, Any]:
+    """EXIF, and DPI if it has a sound one, of a photo."""
     facts = {"exif": _exif(image)}
     dpi = image.info.get("dpi")
     if isinstance(dpi, tuple) and len(dpi) == 2 and all(math.isfinite(value) and 0 < value < 65536 for value in dpi):

@@ -21,47 +21,12 @@ class PhotoError(ValueError):
     """A file that cannot be read as a photo; the message names it and says why."""
 
 
-def read_photo(source: str | os.PathLike | bytes | Image.Image) -> Image.Image:
-    """Read a photo as it is meant to look.
-
-    source: a path, the bytes of a file, or a Pillow image of any mode. Returns a Pillow image of mode "RGB", upright
-    (EXIF orientation applied), in sRGB: an ICC profile in the file is applied if it is a sound one. Gray, palette, CMYK
-    and Lab files are converted, 16-bit grays are scaled to 8 bits, and transparent parts are laid on white.
-    Raises `PhotoError` for a file that is empty, truncated, no image at all, or larger than `MAX_PIXELS`, and
-    `FileNotFoundError` for a missing one. Checked by tests/test_photo.py.
-    """
-    with _opened(source) as image:
-        return _to_rgb(ImageOps.exif_transpose(image))
-
-
-def read_alpha(source: str | os.PathLike | bytes | Image.Image) -> Image.Image | None:
-    """Read a photo's opacity: a Pillow image of mode "L", upright, 255 where opaque; None if it is opaque everywhere.
-
-    source: as for `read_photo`; raises like it. Checked by tests/test_photo.py.
-    """
-    with _opened(source) as image:
-        if not _has_alpha(image):
-            return None
-        alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
-    return None if alpha.getextrema() == (255, 255) else alpha
-
-
-def resize_photo(image: Image.Image, size: int) -> np.ndarray:
-    """Squeeze the whole photo into a square, without cropping: Pillow's bicubic filter.
-
-    image: mode "RGB", any size. size: side of the square, px. Returns uint8 (size, size, 3).
-    """
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def to_tensor(picture: np.ndarray) -> Tensor:
-    """Turn a uint8 (H, W, 3) picture into a float32 tensor (3, H, W) with values in [0, 1]."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-
-
 @contextlib.contextmanager
-def _opened(source: str | os.PathLike | bytes | Image.Image) -> Iterator[Image.Image]:
-    """The image, not yet decoded; whatever goes wrong in the block becomes a `PhotoError`."""
+def open_image(source: str | os.PathLike | bytes | Image.Image) -> Iterator[Image.Image]:
+    """Open an image without decoding it, as Pillow does: `with open_image(path) as image`.
+
+    source: as for `read_photo`. Raises like it, also for what goes wrong in the block, such as the decoding.
+    """
     name = Path(source).name if isinstance(source, str | os.PathLike) else "the image"
     if isinstance(source, bytes):
         source = io.BytesIO(source)
@@ -86,6 +51,44 @@ def _opened(source: str | os.PathLike | bytes | Image.Image) -> Iterator[Image.I
         raise PhotoError(f"{name}: no permission to read it") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, ImageCms.PyCMSError) as error:
         raise PhotoError(f"{name}: broken image file ({error})") from error
+
+
+def read_photo(source: str | os.PathLike | bytes | Image.Image) -> Image.Image:
+    """Read a photo as it is meant to look.
+
+    source: a path, the bytes of a file, or a Pillow image of any mode. Returns a Pillow image of mode "RGB", upright
+    (EXIF orientation applied), in sRGB: an ICC profile in the file is applied if it is a sound one. Gray, palette, CMYK
+    and Lab files are converted, 16-bit grays are scaled to 8 bits, and transparent parts are laid on white.
+    Raises `PhotoError` for a file that is empty, truncated, no image at all, or larger than `MAX_PIXELS`, and
+    `FileNotFoundError` for a missing one. Checked by tests/test_photo.py.
+    """
+    with open_image(source) as image:
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def read_alpha(source: str | os.PathLike | bytes | Image.Image) -> Image.Image | None:
+    """Read a photo's opacity: a Pillow image of mode "L", upright, 255 where opaque; None if it is opaque everywhere.
+
+    source: as for `read_photo`; raises like it. Checked by tests/test_photo.py.
+    """
+    with open_image(source) as image:
+        if not _has_alpha(image):
+            return None
+        alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
+    return None if alpha.getextrema() == (255, 255) else alpha
+
+
+def resize_photo(image: Image.Image, size: int) -> np.ndarray:
+    """Squeeze the whole photo into a square, without cropping: Pillow's bicubic filter.
+
+    image: mode "RGB", any size. size: side of the square, px. Returns uint8 (size, size, 3).
+    """
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def to_tensor(picture: np.ndarray) -> Tensor:
+    """Turn a uint8 (H, W, 3) picture into a float32 tensor (3, H, W) with values in [0, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
 def _check_size(image: Image.Image, name: str) -> None:

@@ -41,9 +41,13 @@ MAY_IMPORT = {
     "evaluation": {"color", "photo", "compare"},
     "colorize": {"config", "color", "photo", "model", "checkpoint", "environment", "steer", "upsample"},
     "folder": {"colorize", "data", "export", "photo"},
-    "widgets": {"colorize", "color", "data", "environment", "files", "photo"},
+    "studio": {"checkpoint", "colorize", "environment", "export", "palette", "photo", "steer"},
+    "parts": {"studio"},
+    "panels": {"colorize", "parts", "steer", "studio"},
+    "demo": {"colorize", "data", "environment", "panels", "parts", "studio"},
+    "widgets": {"color", "colorize", "demo", "parts", "photo", "studio"},
     "score": {"data", "checkpoint", "colorize", "evaluation", "plots", "files", "photo", "environment"},
-    "app": {"colorize"},
+    "app": {"checkpoint", "colorize", "data", "environment", "photo", "steer", "studio"},
     "__main__": {"colorize", "folder"},
 }
 CORE = ("config", "color", "model", "losses", "data", "download", "checkpoint", "train", "evaluation")
