@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "widgets": {"color", "colorize", "demo", "parts", "photo", "studio"},
     "score": {"data", "checkpoint", "colorize", "evaluation", "plots", "files", "photo", "environment"},
     "app": {"checkpoint", "colorize", "data", "environment", "photo", "steer", "studio"},
-    "__main__": {"colorize", "folder"},
+    "__main__": {"colorize", "folder", "steer"},
 }
 CORE = ("config", "color", "model", "losses", "data", "download", "checkpoint", "train", "evaluation")
 
