@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from colorlib.colorize import Colorizer
 from colorlib.folder import FolderResult, colorize_folder
+from colorlib.steer import Hint
 
 __all__ = ["colorize_folder", "main"]
 
@@ -21,11 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--saturation", type=float, default=1.0, help="strength of the colours; 0: gray (default: 1)")
     parser.add_argument("--render-size", type=int, help="side in which the network sees the photo, px")
     parser.add_argument("--reference", metavar="PHOTO", help="a photo whose colours the results take on")
+    hint = "a colour that the photo shall have at a point: --hint 0.5 0.3 #3060c0 (shares of width and height)"
+    parser.add_argument("--hint", nargs=3, action="append", default=[], metavar=("X", "Y", "COLOR"), help=hint)
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
     parser.add_argument("--overwrite", action="store_true", help="colour anew what is in the folder already")
     options = parser.parse_args(arguments)
     steering = {name: getattr(options, name) for name in ("saturation", "render_size", "reference")}
     try:
+        steering["hints"] = [Hint(float(x), float(y), color) for x, y, color in options.hint]
         colorizer = Colorizer.from_run(options.run)
         result = colorize_folder(options.photos, options.out, colorizer, overwrite=options.overwrite, **steering)
     except KeyboardInterrupt:

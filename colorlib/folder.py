@@ -101,13 +101,13 @@ def contact_sheet(pairs: Sequence[tuple[Path, Path]]) -> np.ndarray:
 
 def _jobs(sources: Sequence[str | os.PathLike], dst: Path) -> Iterator[tuple[Path, Path]]:
     """Each photo with the path of its result; results of earlier calls are no photos."""
-    for source in map(Path, sources):
+    for source in (Path(source).expanduser() for source in sources):
         if not source.is_dir():
             if not source.exists():
                 raise FileNotFoundError(f"there is no photo or folder {str(source)!r}: check the path")
             yield source, dst / colorized_name(source.name)
             continue
+        below = source.resolve() in dst.resolve().parents
         for photo in find_images(source):
-            inside_dst = dst.resolve() != source.resolve() and photo.resolve().is_relative_to(dst.resolve())
-            if not inside_dst and not photo.stem.endswith("-colorized"):
+            if not photo.stem.endswith("-colorized") and not (below and dst.resolve() in photo.resolve().parents):
                 yield photo, dst / photo.relative_to(source).parent / colorized_name(photo.name)

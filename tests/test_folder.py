@@ -94,6 +94,11 @@ def test_results_within_the_folder_are_not_coloured_again(album, tmp_path, where
     assert files(album) == before
 
 
+def test_photos_may_lie_below_their_results(album):
+    result = run(album / "trip", album)
+    assert list(result.done.values()) == [album / "day 2" / "c-colorized.webp"]
+
+
 def test_several_sources_and_names_that_collide(album, tmp_path):
     other = tmp_path / "other"
     other.mkdir()

@@ -16,6 +16,7 @@ from colorlib.checkpoint import BEST, save_model
 from colorlib.colorize import Colorizer
 from colorlib.config import Config
 from colorlib.model import UNet
+from colorlib.steer import Hint
 
 CONFIG = Config(width=4, depth=4, image_size=16)
 
@@ -44,8 +45,10 @@ def test_options(photo, outputs, tmp_path):
     save_model(outputs / "other" / BEST, UNet(4, 4), CONFIG)
     Image.new("RGB", (9, 9), (60, 70, 150)).save(tmp_path / "blue.png")
     options = ["--run", "other", "--render-size", "32", "--reference", str(tmp_path / "blue.png")]
+    options += ["--hint", "0.5", "0.3", "#c03030", "--hint", "1", "1", "#808080"]
     assert command.main([str(photo), "--out", str(tmp_path / "out"), *options]) == 0
-    expected = Colorizer.from_run("other").colorize(photo, render_size=32, reference=tmp_path / "blue.png")
+    hints = [Hint(0.5, 0.3, "#c03030"), Hint(1, 1, "#808080")]
+    expected = Colorizer.from_run("other").colorize(photo, render_size=32, reference=tmp_path / "blue.png", hints=hints)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a-colorized.png")), expected)
 
 
@@ -64,6 +67,8 @@ def test_failures_are_listed_and_change_the_exit_status(photo, tmp_path, capsys)
         (["PHOTO", "--run", "none"], "no run 'none'"),
         (["PHOTO", "--saturation", "-1"], "saturation must be 0"),
         (["PHOTO", "--render-size", "5"], "render_size must be a whole number, 16 to 1024"),
+        (["PHOTO", "--hint", "0.5", "2", "#c03030"], "a hint's x and y are shares"),
+        (["PHOTO", "--hint", "left", "0", "#c03030"], "could not convert string to float: 'left'"),
         (["PHOTO", "--reference", "nowhere.jpg"], "there is no photo 'nowhere.jpg'"),
         (["EMPTY"], "no photo in"),
     ],
