@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from colorlib.checkpoint import find_run
@@ -27,13 +28,14 @@ except ModuleNotFoundError as missing:
     words = "the web page needs Gradio, which is not installed: pip install '.[app]' in colorlib's folder"
     raise (SystemExit(words) if __name__ == "__main__" else ModuleNotFoundError(words)) from missing
 
+SUFFIXES = list(PHOTO_SUFFIXES)
 UPLOAD_MB = 50  # what the page takes unless told otherwise
 FONTS = ["Segoe UI", "Helvetica Neue", "Arial", "sans-serif"]  # of the reader's machine
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=FONTS, font_mono=["monospace"])
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: auto }
-#samples .grid-wrap { min-height: 0 }
-#samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); overflow: hidden }
+.samples .grid-wrap { min-height: 0 }
+.samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); overflow: hidden }
 #status { opacity: 0.75 }
 """
 
@@ -47,17 +49,13 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
     networks = Networks(run, device)
     samples = [*sample_photos("color"), *sample_photos("gray")]
     with gr.Blocks(title="colorlib", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        work, hints = gr.State(None), gr.State([])
+        work, hints, reference = gr.State(None), gr.State([]), gr.State(None)
         gr.Markdown("# Colour a photograph\nUpload a photo or choose a sample. Its colours, if any, are not looked at.")
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                file = gr.File(label="Your photo", file_types=list(PHOTO_SUFFIXES), height=250)
+                file = gr.File(label="Your photo", file_types=SUFFIXES, height=250)
             with gr.Column(scale=5, min_width=320):
-                gallery = gr.Gallery(
-                    [(str(path), path.stem.replace("_", " ")) for path in samples], label="Samples", show_label=False,
-                    columns=6, height="auto", object_fit="cover", allow_preview=False, interactive=False, buttons=[],
-                    elem_id="samples",
-                )  # fmt: skip
+                gallery = samples_gallery(samples, "samples")
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 with gr.Tab("Before and after"):
@@ -76,19 +74,20 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
                         undo = gr.Button("Undo the last", size="md", min_width=100)
                         clear = gr.Button("Clear", size="md", min_width=100)
                 with gr.Tab("Reference"):
-                    gr.Markdown("The picture takes the colours of another photo: upload one, or choose a sample below.")
+                    gr.Markdown("The picture takes the colours of another photo: upload one, or choose a sample.")
                     with gr.Row():
-                        reference = gr.Image(
-                            label="Reference", type="filepath", sources=["upload"], height=320, elem_id="reference"
-                        )
+                        with gr.Column(min_width=240):
+                            reference_file = gr.File(label="Reference", file_types=SUFFIXES, height=130)
+                            references = samples_gallery(sample_photos("color"), "references")
+                            no_reference = gr.Button("No reference", size="md")
                         recolored = gr.Image(
-                            label="Your photo", type="numpy", format="jpeg", interactive=False, buttons=[], height=320
-                        )
-                    gr.Examples([str(path) for path in sample_photos("color")], reference, label="Samples")
+                            label="Your photo", type="numpy", format="jpeg", interactive=False, buttons=[],
+                            elem_id="recolored",
+                        )  # fmt: skip
                 status = gr.Markdown(elem_id="status")
             with gr.Column(scale=2, min_width=280):
                 saturation = gr.Slider(0, 2, 1, step=0.05, label="Saturation", info="0 is gray")
-                side = gr.Slider(1, 4, 1, step=1, label="Render size", info="How closely the network looks")
+                side = gr.Slider(1, 4, 1, step=1, label="Render size", info="1 is the network's own; more looks closer")
                 network = gr.Dropdown(list(networks.known), value=networks.first, label="Network")
                 palette = gr.HTML(elem_id="palette")
                 save = gr.Button("Save at full size", variant="primary", interactive=False, size="md")
@@ -112,19 +111,35 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
             width, height = work.small.size
             return [*hints, Hint(x / max(1, width - 1), y / max(1, height - 1), as_hex(color))]
 
+        def take_reference(path: str) -> str:
+            return Work(path).source  # raises for a broken one, before it is taken
+
+        def take_sample(event: gr.SelectData) -> tuple[str, None]:
+            return str(sample_photos("color")[event.index]), None
+
         opened = [work, hints, *shown]
         file.upload(in_words(open_file), [file, *wishes], opened, show_progress_on=compared)
         gallery.select(in_words(open_sample), wishes, opened, show_progress_on=compared)
         gallery.select(lambda: None, None, file)
         page.load(in_words(lambda *values: open_file(str(samples[0]), *values)), wishes, opened)
-        for control in (saturation, side, network, reference):
+        board.select(in_words(add_hint), [work, hints, color], hints)
+        undo.click(lambda hints: hints[:-1], hints, hints)
+        clear.click(lambda: [], None, hints)
+        reference_file.upload(in_words(take_reference), reference_file, reference)
+        references.select(take_sample, None, [reference, reference_file])
+        no_reference.click(lambda: (None, None), None, [reference, reference_file])
+        for control in (saturation, side, network, hints, reference):
             control.change(in_words(show), [work, *wishes], shown, trigger_mode="always_last", show_progress="hidden")
-        changes = [board.select(in_words(add_hint), [work, hints, color], hints)]
-        changes += [undo.click(lambda hints: hints[:-1], hints, hints), clear.click(lambda: [], None, hints)]
-        for change in changes:
-            change.success(in_words(show), [work, *wishes], shown, show_progress="hidden")
         save.click(in_words(save_full_size), [work, saturation], download)
     return page
+
+
+def samples_gallery(photos: Sequence[Path], name: str) -> gr.Gallery:
+    """Small pictures to choose from, with their names; name: of the element on the page."""
+    return gr.Gallery(
+        [(str(path), path.stem.replace("_", " ")) for path in photos], show_label=False, columns=6, height="auto",
+        object_fit="cover", allow_preview=False, interactive=False, buttons=[], elem_id=name, elem_classes="samples",
+    )  # fmt: skip
 
 
 class Networks:
@@ -153,7 +168,7 @@ class Networks:
         """
         colorizer, wish = self.get(network), (network, side, tuple(hints), reference)
         if work.wish != wish:
-            render_size = None if side == 1 else side * colorizer.config.image_size
+            render_size = None if side == 1 else int(side) * colorizer.config.image_size
             work.guess(colorizer, render_size=render_size, hints=hints, reference=reference)
             work.wish = wish
         colored = work.preview(saturation)
@@ -207,12 +222,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         page = build_app(options.run, options.device)
         page.launch(
-            server_name=options.host, server_port=options.port, share=options.share, ssr_mode=False,
-            max_file_size=f"{options.max_upload}mb", theme=THEME, css=CSS, footer_links=[], quiet=True,
+            server_name=options.host, server_port=options.port, share=options.share, ssr_mode=False, quiet=True,
+            max_file_size=f"{options.max_upload}mb", theme=THEME, css=CSS, footer_links=[], show_error=True,
+            prevent_thread_lock=True,
         )  # fmt: skip
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    print(f"The page is at {page.local_url} until Ctrl-C.", flush=True)
+    page.block_thread()
     return 0
 
 

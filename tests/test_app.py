@@ -120,6 +120,15 @@ def test_what_is_wrong_is_said_in_words(page, tmp_path):
     assert caught.value.message == "&lt;b&gt;.jpg: not an image file that can be read"
 
 
+def test_a_reference_is_read_before_it_is_taken(page, tmp_path):
+    path = str(sample_photos()[1])
+    assert call(page, "take_reference", path) == path
+    (tmp_path / "broken.jpg").write_text("no photo")
+    with pytest.raises(gr.Error, match=r"broken\.jpg: not an image file"):
+        call(page, "take_reference", str(tmp_path / "broken.jpg"))
+    assert call(page, "take_sample", gr.SelectData(None, {"index": 1, "value": None})) == (path, None)
+
+
 def test_before_a_photo_is_chosen_controls_do_nothing(page):
     assert all(value["__type__"] == "update" for value in call(page, "show", None, *WISHES))
 
@@ -135,12 +144,19 @@ def test_a_missing_or_damaged_run_is_said(outputs, capsys):
         app.build_app("bad", "cpu")
 
 
-def test_it_serves_this_machine_alone_unless_told_otherwise(run, monkeypatch):
+def test_it_serves_this_machine_alone_unless_told_otherwise(run, monkeypatch, capsys):
     launched = {}
-    monkeypatch.setattr(gr.Blocks, "launch", lambda self, **settings: launched.update(settings))
+
+    def launch(page, **settings):
+        page.local_url = "http://127.0.0.1:7860/"
+        launched.update(settings)
+
+    monkeypatch.setattr(gr.Blocks, "launch", launch)
+    monkeypatch.setattr(gr.Blocks, "block_thread", lambda self: None)
     assert app.main(["--run", run, "--device", "cpu"]) == 0
     assert launched["server_name"] == "127.0.0.1" and launched["share"] is False
     assert launched["max_file_size"] == "50mb"
+    assert "http://127.0.0.1:7860/" in capsys.readouterr().out
     app.main(["--run", run, "--device", "cpu", "--share", "--port", "7001", "--max-upload", "5"])
     assert launched["share"] is True and launched["server_port"] == 7001 and launched["max_file_size"] == "5mb"
 

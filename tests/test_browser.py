@@ -127,7 +127,7 @@ def test_the_demo_in_jupyterlab(chromium, jupyterlab, outputs, tmp_path):
     shots = Path(os.environ.get("COLORLIB_SCREENSHOTS") or tmp_path)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page = browser.new_page(viewport={"width": 1200, "height": 1400})
         page.set_default_timeout(SECONDS * 1000)
         page.goto(jupyterlab + "/doc/tree/05_demo.ipynb")
         page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel")
@@ -317,6 +317,16 @@ def test_the_web_page(chromium, web_page, outputs, tmp_path):
         wait_for_another_picture(before, "a hint", "#board")
         page.screenshot(path=shots / "page-hints.png", full_page=True)
 
+        # a reference, and none
+        page.get_by_role("tab", name="Reference").click()
+        page.get_by_role("slider", name="Saturation").press("End")
+        before = source("#recolored")
+        page.locator("#references button", has_text="rocket").click()
+        wait_for_another_picture(before, "a reference", "#recolored")
+        page.screenshot(path=shots / "page-reference.png", full_page=True)
+        page.get_by_role("button", name="No reference").click()
+        page.get_by_role("tab", name="Before and after").click()
+
         # an upload, a broken one, one that is too large
         photo, broken, large = tmp_path / "my photo.png", tmp_path / "broken.jpg", tmp_path / "large.jpg"
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(photo)
@@ -333,7 +343,6 @@ def test_the_web_page(chromium, web_page, outputs, tmp_path):
         expect(status).to_contain_text("my photo.png")  # it stays
 
         # the file at full size
-        page.get_by_role("slider", name="Saturation").press("End")
         page.get_by_role("button", name="Save at full size").click()
         with page.expect_download() as download:
             page.get_by_role("button", name="Download my photo-colorized.png").click()
