@@ -1,11 +1,13 @@
 """A photo in, a coloured photo out, at any size.
 
 The network sees the photo squeezed into its own small square and answers with small ab. They are enlarged and
-joined with the photo's own L at full size: the eye takes details from lightness, and colour may be coarse.
+joined with the photo's own L at full size: the eye takes details from lightness, and colour may be coarse. Hints and
+a reference photo, if given, change the small ab in between.
 """
 
 import copy
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,14 +21,15 @@ from colorlib.color import encode_lab, lab_to_rgb, lab_to_rgb_image, rgb_to_lab
 from colorlib.environment import pick_device, pick_precision
 from colorlib.model import Palette, UNet
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
+from colorlib.steer import Hint, spread_hints, take_colors
+from colorlib.upsample import Enlarger
 
 __all__ = ["Colorizer", "Photo", "add_color", "colorize_image", "load_model", "open_photo", "palette_strip"]
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
-CPU_STRIP, GPU_STRIP = (
-    2**16,
-    2**22,
-)  # pixels that are joined at a time: what fits into a processor's cache, a GPU's hands
+RENDER_SIZES = (16, 1024)  # sides of the square in which the network may look at a photo, px
+# pixels that are joined at a time: what fits into a processor's cache, a GPU's hands
+CPU_STRIP, GPU_STRIP = 2**16, 2**22
 
 
 class Colorizer:
@@ -54,13 +57,13 @@ class Colorizer:
         """
         return cls(*load_model(find_run(run), pick_device(device)), precision)
 
-    def network_input(self, photo: Photo) -> Tensor:
-        """The scaled L that the network sees, (1, 1, S, S) in [−1, 1], S = `config.image_size`.
+    def network_input(self, photo: Photo, render_size: int | None = None) -> Tensor:
+        """The scaled L that the network sees, (1, 1, S, S) in [−1, 1], S = `render_size` or `config.image_size`.
 
-        The same bits that training and validation feed for the photo. Raises like `open_photo`.
+        At `config.image_size`, the same bits that training and validation feed for the photo. Raises `ValueError` for
+        a size outside `RENDER_SIZES`, and like `open_photo`.
         """
-        small = resize_photo(open_photo(photo), self.config.image_size)
-        return encode_lab(rgb_to_lab(to_tensor(small)))[0][None]
+        return _small_lab(open_photo(photo), self._side(render_size))[0]
 
     @torch.inference_mode()
     def predict_ab(self, L: Tensor) -> Tensor:
@@ -75,11 +78,7 @@ class Colorizer:
         small = L.detach().float()
         if L.shape[2:] != side:
             small = F.interpolate(small, side, mode="bicubic", antialias=True).clamp(-1, 1)
-        small = small.to(next(self.network.parameters()))
-        ab = self.network(small).float()
-        if self.config.test_flips:
-            ab = (ab + self.network(small.flip(-1)).float().flip(-1)) / 2
-        return _resize_ab(ab, L.shape[2:])
+        return _resize_ab(self._look(small), L.shape[2:])
 
     @torch.inference_mode()
     def palette(self, photo: Photo) -> Palette | None:
@@ -95,14 +94,62 @@ class Colorizer:
         order = shares[0].argsort(descending=True)
         return Palette(colors[:, order], shares[:, order])
 
-    def colorize(self, photo: Photo, saturation: float = 1.0) -> np.ndarray:
-        """Colour a photo at its own size, its lightness kept.
+    @torch.inference_mode()
+    def predict(
+        self,
+        photo: Photo,
+        *,
+        render_size: int | None = None,
+        hints: Sequence[Hint] = (),
+        reference: Photo | None = None,
+    ) -> Tensor:
+        """The small colours of a photo, which `add_color` joins with its L at full size.
 
-        photo: see `open_photo`; its colours are not looked at. saturation: factor on a* and b*, 0 for gray.
-        Returns uint8 (H, W, 3). Raises like `open_photo` and `add_color`.
+        photo: see `open_photo`; its colours are not looked at. render_size: side of the square in which the network
+        sees it, px (None: the side it was trained on). hints: colours for points, which `steer.spread_hints` spreads.
+        reference: a photo whose colours the result takes on, by `steer.take_colors`.
+        Returns scaled ab (1, 2, S, S), float32. Raises `ValueError` for a render size outside `RENDER_SIZES`, and like
+        `open_photo` and `steer.hint_ab`.
+        """
+        L = self.network_input(photo, render_size)
+        ab = self._look(L.to(self.device))
+        if reference is not None:
+            example_L, example_ab = _small_lab(open_photo(reference), self._side(render_size))
+            guess = self._look(example_L.to(self.device))
+            ab = take_colors(L, ab.cpu(), example_L, guess.cpu(), example_ab).to(ab)
+        return spread_hints(L, ab.cpu(), hints).to(ab) if hints else ab
+
+    def colorize(
+        self,
+        photo: Photo,
+        saturation: float = 1.0,
+        *,
+        render_size: int | None = None,
+        hints: Sequence[Hint] = (),
+        reference: Photo | None = None,
+    ) -> np.ndarray:
+        """Colour a photo at its own size, its lightness kept: `predict`, then `add_color`.
+
+        saturation: factor on a* and b*, 0 for gray. Returns uint8 (H, W, 3). Raises like both.
         """
         image = open_photo(photo)
-        return add_color(image, self.predict_ab(self.network_input(image).to(self.device)), saturation)
+        ab = self.predict(image, render_size=render_size, hints=hints, reference=reference)
+        return add_color(image, ab, saturation)
+
+    def _look(self, L: Tensor) -> Tensor:
+        """The network's ab for L of any size that it is shown in, float32."""
+        L = L.to(next(self.network.parameters()))
+        ab = self.network(L).float()
+        if self.config.test_flips:
+            ab = (ab + self.network(L.flip(-1)).float().flip(-1)) / 2
+        return ab
+
+    def _side(self, render_size: int | None) -> int:
+        side = self.config.image_size if render_size is None else render_size
+        low, high = RENDER_SIZES
+        if render_size is not None and (type(side) is not int or not low <= side <= high):
+            raise ValueError(f"render_size must be a whole number, {low} to {high} px, got {side!r}; None is the usual")
+        return side
 
 
 def colorize_image(photo: Photo, run: str | os.PathLike | None = None, saturation: float = 1.0) -> np.ndarray:
@@ -114,22 +161,26 @@ def colorize_image(photo: Photo, run: str | os.PathLike | None = None, saturatio
 def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
     """Give a photo's own L the colours ab.
 
-    ab: (1, 2, h, w), scaled, of any size: resized to the photo's; on any device, which does the work. saturation:
-    factor on ab, 0 or more. Returns uint8 (H, W, 3) of the photo's size; L* changes only where sRGB lacks the colour.
-    The photo is joined strip by strip: 12 megapixels of float32 Lab at once would be 144 MB, and slow.
-    Raises `ValueError` for a negative saturation, and like `open_photo`.
+    ab: (1, 2, h, w), scaled, of any size: enlarged to the photo's along the edges of L (see `upsample.Enlarger`), or
+    shrunk with antialiasing; on any device, which does the work. saturation: factor on ab, 0 or more. Returns uint8
+    (H, W, 3) of the photo's size; L* changes only where sRGB lacks the colour. The photo is joined strip by strip:
+    12 megapixels of float32 Lab at once would be 144 MB, and slow. Raises `ValueError` for a negative saturation,
+    another shape of ab, and like `open_photo`.
     """
     if not 0 <= saturation < float("inf"):
         raise ValueError(f"saturation must be 0 (gray) or more, 1 for the network's own; got {saturation}")
-    picture = np.asarray(open_photo(photo))
-    height, width = picture.shape[:2]
-    ab = _resize_ab(ab * saturation, picture.shape[:2])[0]
-    colored = np.empty_like(picture)
+    if ab.ndim != 4 or ab.shape[:2] != (1, 2) or not ab.numel():
+        raise ValueError(f"expected the colours of one photo, ab (1, 2, h, w), got {tuple(ab.shape)}")
+    image = open_photo(photo)
+    width, height = image.size
+    ab = _resize_ab(ab * saturation, (min(ab.shape[2], height), min(ab.shape[3], width)))
+    guide = image.resize((ab.shape[3], ab.shape[2]), Image.Resampling.BICUBIC)
+    enlarger = Enlarger(_scaled_L(guide, ab)[None], ab, height, width)
+    colored = np.empty((height, width, 3), np.uint8)
     rows = max(1, (CPU_STRIP if ab.device.type == "cpu" else GPU_STRIP) // width)
     for top in range(0, height, rows):
-        strip = slice(top, top + rows)
-        L = encode_lab(rgb_to_lab(to_tensor(picture[strip]).to(ab)))[0]
-        colored[strip] = lab_to_rgb_image(L, ab[:, strip])
+        L = _scaled_L(image.crop((0, top, width, min(top + rows, height))), ab)
+        colored[top : top + rows] = lab_to_rgb_image(L, enlarger.strip(L, top))
     return colored
 
 
@@ -168,6 +219,17 @@ def open_photo(photo: Photo) -> Image.Image:
         kind = type(photo).__name__
         raise PhotoError(f"expected a path, a file's bytes, a Pillow image or an array, got {kind}")
     return read_photo(photo)
+
+
+def _scaled_L(image: Image.Image, like: Tensor) -> Tensor:
+    """L (1, H, W) of a picture, on the device of `like` and in its precision."""
+    return encode_lab(rgb_to_lab(to_tensor(np.asarray(image)).to(like)))[0]
+
+
+def _small_lab(image: Image.Image, side: int) -> tuple[Tensor, Tensor]:
+    """Scaled L (1, 1, side, side) and ab (1, 2, side, side) of a photo squeezed into a square."""
+    L, ab = encode_lab(rgb_to_lab(to_tensor(resize_photo(image, side))))
+    return L[None], ab[None]
 
 
 def _folded(model: UNet) -> UNet:

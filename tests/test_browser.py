@@ -1,4 +1,4 @@
-"""Notebook 05, and the view of a training, as a reader meets them: JupyterLab, in Chromium, with mouse and keyboard.
+"""What a reader meets, in Chromium, with mouse and keyboard: notebook 05 and a training in JupyterLab, the web page.
 
 Skipped where Chromium is missing, unless COLORLIB_REQUIRE_BROWSER=1: then it fails. COLORLIB_DEMO_NOTEBOOK tries
 another notebook, COLORLIB_SCREENSHOTS keeps the pictures in a folder.
@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -47,6 +48,33 @@ def outputs(tmp_path) -> Path:
     return tmp_path / "outputs"
 
 
+@contextmanager
+def serving(command: list[str], environment: dict[str, str], folder: Path, path: str = "") -> Iterator[str]:
+    """Run a server that answers at `path` of the port that stands for PORT in its command; give its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, *(part.replace("PORT", str(port)) for part in command)]
+    environment = os.environ | environment
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    log = folder / "server.log"
+    with open(log, "w") as file:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(address + path, server), f"see {log}")
+        yield address
+    finally:
+        server.send_signal(signal.SIGTERM)  # JupyterLab ends its kernels, too
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
 @pytest.fixture
 def jupyterlab(tmp_path, outputs) -> Iterator[str]:
     """The address of a JupyterLab that serves a folder with the notebook in it."""
@@ -55,37 +83,30 @@ def jupyterlab(tmp_path, outputs) -> Iterator[str]:
     shutil.copy(NOTEBOOK, folder / "05_demo.ipynb")
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     own = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
     own |= {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
-    environment = os.environ | {name: str(tmp_path / place) for name, place in own.items()}
+    environment = {name: str(tmp_path / place) for name, place in own.items()}
     environment |= {"COLORLIB_OUTPUTS": str(outputs), "COLORLIB_RUN": "small"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command = ["-m", "jupyterlab", "--no-browser", "--allow-root", "--port=PORT"]
     command += ["--ip=127.0.0.1", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
     command += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
     command += ["--LabApp.extension_manager=readonly", "--LabApp.news_url=None"]
-    with open(tmp_path / "jupyterlab.log", "w") as log:
-        server = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(address + "/api/status", server), f"see {tmp_path / 'jupyterlab.log'}")
+    with serving(command, environment, folder, "/api/status") as address:
         yield address
-    finally:
-        server.send_signal(signal.SIGTERM)  # it ends its kernels, too
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+
+
+@pytest.fixture
+def web_page(tmp_path, outputs) -> Iterator[str]:
+    """The address of the web page, which takes files of one megabyte."""
+    pytest.importorskip("gradio", reason="the extra app is not installed")
+    environment = {"COLORLIB_OUTPUTS": str(outputs), "GRADIO_TEMP_DIR": str(tmp_path / "gradio")}
+    command = ["-m", "colorlib.app", "--run=small", "--device=cpu", "--port=PORT", "--max-upload=1"]
+    with serving(command, environment, tmp_path) as address:
+        yield address
 
 
 def answers(address: str, server: subprocess.Popen) -> bool:
-    assert server.poll() is None, "JupyterLab did not start"
+    assert server.poll() is None, "the server did not start"
     try:
         return urllib.request.urlopen(address, timeout=5).status == 200
     except OSError:
@@ -106,7 +127,7 @@ def test_the_demo_in_jupyterlab(chromium, jupyterlab, outputs, tmp_path):
     shots = Path(os.environ.get("COLORLIB_SCREENSHOTS") or tmp_path)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page = browser.new_page(viewport={"width": 1200, "height": 1400})
         page.set_default_timeout(SECONDS * 1000)
         page.goto(jupyterlab + "/doc/tree/05_demo.ipynb")
         page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel")
@@ -114,7 +135,7 @@ def test_the_demo_in_jupyterlab(chromium, jupyterlab, outputs, tmp_path):
 
         demo = page.locator(".jp-OutputArea-output > .widget-vbox")
         status = demo.locator("[role=status], [role=alert]")
-        expect(status).to_contain_text("chelsea.png, 451×300 px: coloured in")  # it starts with a sample
+        expect(status).to_contain_text("chelsea.png, 451×300 px, in colour")  # it starts with a sample
         images = demo.locator("img.widget-image")
 
         def picture(number: int = 0) -> bytes:
@@ -128,21 +149,36 @@ def test_the_demo_in_jupyterlab(chromium, jupyterlab, outputs, tmp_path):
         # a sample in colour
         first = picture()
         demo.get_by_role("button", name="coffee").click()
-        expect(status).to_contain_text("coffee.png, 600×400 px: coloured in")
+        expect(status).to_contain_text("coffee.png, 600×400 px, in colour")
         colored = wait_for_another_picture(first, "a click on a sample")
         expect(images.nth(1)).to_be_visible()  # the truth
         demo.scroll_into_view_if_needed()
         demo.screenshot(path=shots / "demo.png")
 
         # the sliders, by keyboard
-        blend, saturation = demo.get_by_role("slider").nth(0), demo.get_by_role("slider").nth(1)
-        blend.press("Home")
-        gray = wait_for_another_picture(colored, "the blend slider")
-        blend.press("End")
-        assert wait_for_another_picture(gray, "the blend slider, back") == colored
+        amount, saturation, left = (demo.get_by_role("slider").nth(number) for number in range(3))
+        amount.press("Home")
+        gray = wait_for_another_picture(colored, "the wipe slider")
+        amount.press("End")
+        assert wait_for_another_picture(gray, "the wipe slider, back") == colored
         saturation.press("ArrowRight")
         wait_for_another_picture(colored, "the saturation slider")
         saturation.press("ArrowLeft")
+        wait_until(lambda: picture() == colored, "the saturation slider, back", lambda: page.wait_for_timeout(50))
+
+        # a hint and a reference
+        left.press("Home")
+        aimed = wait_for_another_picture(colored, "a hint's place is drawn")
+        demo.get_by_role("button", name="Add").click()
+        expect(demo.get_by_text("0%, 50%")).to_be_visible()
+        hinted = wait_for_another_picture(aimed, "a hint")
+        demo.get_by_role("button", name="Clear").click()
+        assert wait_for_another_picture(hinted, "no hint") == colored
+        demo.get_by_label("take from").select_option("rocket.jpg")
+        referred = wait_for_another_picture(colored, "a reference")
+        demo.screenshot(path=shots / "reference.png")
+        demo.get_by_label("take from").select_option("none")
+        assert wait_for_another_picture(referred, "no reference") == colored
 
         # a sample without colours has no truth to show
         demo.get_by_role("button", name="camera").click()
@@ -155,13 +191,13 @@ def test_the_demo_in_jupyterlab(chromium, jupyterlab, outputs, tmp_path):
         broken.write_text("no photo")
         for file in (photo, broken, photo):
             with page.expect_file_chooser() as chooser:
-                demo.get_by_role("button", name="Upload").click()
+                demo.get_by_role("button", name="Upload photos").click()
             chooser.value.set_files(file)
             if file == broken:
                 expect(status).to_have_text("Error: broken.jpg: not an image file that can be read")
                 demo.screenshot(path=shots / "error.png")
             else:
-                expect(status).to_contain_text("my photo.png, 120×90 px: coloured in")
+                expect(status).to_contain_text("my photo.png, 120×90 px")
 
         # a path, with Enter
         box = demo.get_by_placeholder("photo.jpg")
@@ -170,10 +206,10 @@ def test_the_demo_in_jupyterlab(chromium, jupyterlab, outputs, tmp_path):
         expect(status).to_contain_text("Error: there is no photo 'missing.jpg': check the path")
         box.fill(str(photo))
         demo.get_by_role("button", name="Open").click()
-        expect(status).to_contain_text("my photo.png, 120×90 px: coloured in")
+        expect(status).to_contain_text("my photo.png, 120×90 px")
 
         # save, and take the file along
-        demo.get_by_role("button", name="Save").click()
+        demo.get_by_role("button", name="Save").first.click()
         expect(status).to_contain_text("Saved my photo-colorized.png")
         saved = outputs / "demo" / "my photo-colorized.png"
         expected = Colorizer.from_run(outputs / "small", device="cpu").colorize(photo)
@@ -185,8 +221,8 @@ def test_the_demo_in_jupyterlab(chromium, jupyterlab, outputs, tmp_path):
 
         # on a narrow screen everything moves into one column; nothing sticks out
         demo.get_by_role("button", name="astronaut").click()
-        expect(status).to_contain_text("astronaut.png, 512×512 px: coloured in")
-        page.set_viewport_size({"width": 520, "height": 1800})
+        expect(status).to_contain_text("astronaut.png, 512×512 px")
+        page.set_viewport_size({"width": 520, "height": 2600})
         left, right = images.nth(0).bounding_box(), images.nth(1).bounding_box()
         assert right["y"] >= left["y"] + left["height"]
         assert demo.evaluate("box => box.scrollWidth <= box.clientWidth")
@@ -241,3 +277,82 @@ def test_a_training_in_jupyterlab_is_one_picture_that_changes_in_place(chromium,
     assert len(set(image_heights)) == 1, "the picture keeps its place while the next one loads"
     assert max(counts) <= 3, "nothing piles up: the picture, and a line for the progress bar"
     assert max(heights) - min(heights) < 60, "what stands below jumps by no more than the bar's line"
+
+
+def test_the_web_page(chromium, web_page, outputs, tmp_path):
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=SECONDS * 1000)
+    shots = Path(os.environ.get("COLORLIB_SCREENSHOTS") or tmp_path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(SECONDS * 1000)
+        asked: set[str] = set()
+        page.on("request", lambda request: asked.add(request.url))
+        page.goto(web_page)
+        status = page.locator("#status")
+        expect(status).to_contain_text("chelsea.png, 451×300 px, in colour")  # it starts with a sample
+
+        def source(place: str) -> str:
+            return page.locator(f"{place} img").last.get_attribute("src")
+
+        def wait_for_another_picture(before: str, what: str, place: str = "#compared") -> str:
+            wait_until(lambda: source(place) != before, what, lambda: page.wait_for_timeout(50))
+            return source(place)
+
+        # a sample, and the saturation by keyboard
+        first = source("#compared")
+        page.locator("#samples button", has_text="camera").click()
+        expect(status).to_contain_text("camera.png, 512×512 px, black-and-white")
+        colored = wait_for_another_picture(first, "a click on a sample")
+        page.get_by_role("slider", name="Saturation").press("Home")
+        wait_for_another_picture(colored, "the saturation slider")
+        page.screenshot(path=shots / "page.png", full_page=True)
+
+        # a hint, by a click on the picture
+        page.get_by_role("tab", name="Hints").click()
+        before = source("#board")
+        page.locator("#board img").click(position={"x": 60, "y": 60})
+        wait_for_another_picture(before, "a hint", "#board")
+        page.screenshot(path=shots / "page-hints.png", full_page=True)
+
+        # a reference, and none
+        page.get_by_role("tab", name="Reference").click()
+        page.get_by_role("slider", name="Saturation").press("End")
+        before = source("#recolored")
+        page.locator("#references button", has_text="rocket").click()
+        wait_for_another_picture(before, "a reference", "#recolored")
+        page.screenshot(path=shots / "page-reference.png", full_page=True)
+        page.get_by_role("button", name="No reference").click()
+        page.get_by_role("tab", name="Before and after").click()
+
+        # an upload, a broken one, one that is too large
+        photo, broken, large = tmp_path / "my photo.png", tmp_path / "broken.jpg", tmp_path / "large.jpg"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(photo)
+        broken.write_text("no photo")
+        large.write_bytes(bytes(2_000_000))
+        choose = page.locator("input[type=file]").first
+        choose.set_input_files(photo)
+        expect(status).to_contain_text("my photo.png, 120×90 px")
+        for file, words in ((broken, "broken.jpg: not an image file that can be read"), (large, "maximum")):
+            page.get_by_role("button", name="Clear").first.click()
+            choose.set_input_files(file)
+            expect(page.get_by_text(words)).to_be_visible()
+            page.screenshot(path=shots / f"page-{file.stem}.png")
+        expect(status).to_contain_text("my photo.png")  # it stays
+
+        # the file at full size
+        page.get_by_role("button", name="Save at full size").click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download my photo-colorized.png").click()
+        assert download.value.suggested_filename == "my photo-colorized.png"
+        expected = Colorizer.from_run(outputs / "small", device="cpu").colorize(photo, 2.0)
+        assert np.array_equal(np.asarray(Image.open(download.value.path())), expected)
+
+        # on a narrow screen nothing sticks out, and nothing at all came from elsewhere
+        page.set_viewport_size({"width": 420, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.screenshot(path=shots / "page-narrow.png", full_page=True)
+        browser.close()
+    assert [url for url in asked if not url.startswith((web_page, "data:", "blob:"))] == []

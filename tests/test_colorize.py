@@ -3,11 +3,13 @@
 import io
 import itertools
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import Constant
+from hypothesis import strategies as st
 from PIL import Image
 from skimage.color import lab2rgb
 
@@ -19,6 +21,7 @@ from colorlib.config import Config
 from colorlib.data import ColorizationDataset, sample_photos
 from colorlib.model import UNet
 from colorlib.photo import PhotoError, to_tensor
+from colorlib.steer import Hint
 
 CONFIG = Config(width=4, depth=4, image_size=48)
 
@@ -205,14 +208,124 @@ def test_a_batch_is_its_photos_one_by_one(lived_in):
         assert torch.allclose(colorizer.predict_ab(L[i : i + 1])[0], together[i], atol=1e-5)
 
 
-@pytest.mark.parametrize("pixels", [1, 50, 333, 10**9])
-def test_strips_leave_no_seam(colorizer, monkeypatch, pixels):
+@pytest.mark.parametrize("pixels", [1, 50, 333])
+def test_strips_leave_no_seam(monkeypatch, pixels):
     photo, ab = noise(37, 50, 3), torch.rand(1, 2, 8, 8) - 0.5
-    L = encode_lab(lab(photo)[None])[0]
-    whole = lab_to_rgb_image(L, F.interpolate(ab, (37, 50), mode="bilinear", antialias=True))
+    whole = add_color(photo, ab)
     monkeypatch.setattr(colorize, "CPU_STRIP", pixels)
     assert np.abs(add_color(photo, ab).astype(int) - whole).max() <= 1  # rounding
     assert (add_color(photo, ab) == whole).mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [(37, 50), (8, 8), (5, 3), (3, 90)])
+def test_colours_are_the_small_ones_where_lightness_says_nothing(size):
+    """A flat photo gets the bilinear ab, antialiased where it shrinks."""
+    photo, ab = np.full((*size, 3), 128, np.uint8), (torch.rand(1, 2, 8, 8) - 0.5) / 4
+    L = encode_lab(lab(photo)[None])[0]
+    expected = lab_to_rgb_image(L, F.interpolate(ab, size, mode="bilinear", antialias=True))
+    assert np.abs(add_color(photo, ab).astype(int) - expected).max() <= 1
+
+
+# --- any photo ----------------------------------------------------------------------------------------------
+
+
+@hypothesis.settings(deadline=None, max_examples=40, derandomize=True)
+@hypothesis.given(
+    width=st.integers(1, 90), height=st.integers(1, 90), seed=st.integers(0, 9),
+    mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"]),
+)  # fmt: skip
+def test_any_size_and_mode_keeps_size_and_lightness(width, height, seed, mode):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    image = Image.fromarray(values[..., :3].copy())
+    if mode in ("I", "F"):
+        image = Image.fromarray(values[..., 0].astype(np.int32 if mode == "I" else np.float32))
+    elif mode == "I;16":
+        image = Image.fromarray(values[..., 0].astype(np.uint16) * 257)
+    elif mode == "LAB":
+        image = Image.frombytes("LAB", (width, height), values[..., :3].tobytes())
+    elif mode in ("LA", "RGBA"):
+        image = image.convert(mode)
+        image.putalpha(Image.fromarray(values[..., 3].copy()))
+    else:
+        image = image.convert(mode)
+    before = lab(np.asarray(open_photo(image)))
+    result = constant_colorizer(12, -9).colorize(image)
+    assert result.shape == (height, width, 3) and result.dtype == np.uint8
+    after = lab(result)
+    inside = ((result > 0) & (result < 255)).all(axis=2)  # where sRGB has the colour
+    differences = (after - before)[0].abs().numpy()[inside]
+    assert differences.max(initial=0) < 1
+
+
+def test_a_photo_and_its_gray_version_come_out_within_two_levels():
+    """The gray's own rounding to 8 bits is all that differs; in dark blue, one level of gray is worth up to four."""
+    for colorizer in (constant_colorizer(14, -18), constant_colorizer(-10, 25)):
+        for path in sample_photos("color")[:3]:
+            photo = np.asarray(open_photo(path).resize((240, 200)))
+            gray = colorizer.colorize(photo, saturation=0)
+            difference = np.abs(colorizer.colorize(photo).astype(int) - colorizer.colorize(gray))
+            assert difference[gray[..., 0] > 16].max() <= 2 and difference.max() <= 4, path.name
+
+
+def test_a_photo_and_its_gray_version_get_the_same_colours(extended):
+    colorizer = Colorizer(extended, CONFIG, "float32")
+    for path in sample_photos("color")[:3]:
+        gray = colorizer.colorize(path, saturation=0)
+        difference = np.abs(colorizer.colorize(path).astype(int) - colorizer.colorize(gray))
+        assert np.quantile(difference, 0.995) <= 2 and difference.mean() < 0.5, path.name
+
+
+def test_colours_do_not_hang_on_the_photos_size(extended):
+    """Of one scene at three sizes, compared at the smallest."""
+    colorizer, results = Colorizer(extended, CONFIG, "float32"), []
+    scene = open_photo(sample_photos("color")[2]).resize((2000, 1600), Image.Resampling.LANCZOS)
+    for width in (250, 1000, 2000):
+        photo = scene.resize((width, width * 4 // 5), Image.Resampling.BOX)
+        result = Image.fromarray(colorizer.colorize(photo)).resize((250, 200), Image.Resampling.BOX)
+        results.append(lab(np.asarray(result))[1:])
+    assert results[0].std() > 3, "there is colour to compare"
+    for other in results[1:]:
+        assert (other - results[0]).norm(dim=0).mean() < 1.5  # a just noticeable difference is about 2
+
+
+# --- size, hints and reference ------------------------------------------------------------------------------
+
+
+def test_render_size_is_the_side_that_the_network_sees(extended):
+    seen = []
+    colorizer = Colorizer(extended, CONFIG, "float32")
+    colorizer.network.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    photo = noise(30, 50, 3)
+    assert colorizer.predict(photo).shape == (1, 2, 48, 48)
+    assert colorizer.predict(photo, render_size=100).shape == (1, 2, 100, 100)
+    assert colorizer.colorize(photo, render_size=64).shape == (30, 50, 3)
+    assert seen == [(1, 1, 48, 48), (1, 1, 100, 100), (1, 1, 64, 64)]
+    for size in (15, 1025, 64.0, -1):
+        with pytest.raises(ValueError, match="render_size must be a whole number, 16 to 1024 px"):
+            colorizer.predict(photo, render_size=size)
+
+
+def test_nothing_is_steered_unless_asked(extended):
+    colorizer, photo = Colorizer(extended, CONFIG, "float32"), sample_photos()[0]
+    plain = colorizer.predict(photo)
+    assert torch.equal(plain, colorizer.predict_ab(colorizer.network_input(photo)))
+    assert torch.equal(plain, colorizer.predict(photo, hints=(), reference=None))
+
+
+def test_hints_and_reference_reach_the_result():
+    photo = sample_photos()[0]
+    colorizer = constant_colorizer(5, 5)
+    hinted = lab(colorizer.colorize(photo, hints=[Hint(0.5, 0.5, "#5060a0")]))[1:]
+    height, width = hinted.shape[1:]
+    wanted = rgb_to_lab(torch.tensor([0x50, 0x60, 0xA0]).view(3, 1, 1) / 255)[1:].flatten()
+    assert (hinted[:, height // 2, width // 2] - wanted).norm() < 4
+    assert (hinted[:, 3, 3] - torch.tensor([5.0, 5.0])).norm() < 2, "far away, the network's"
+    blue = Image.new("RGB", (40, 30), (60, 70, 150))
+    result = lab(colorizer.colorize(photo, reference=blue))[1:]
+    expected = lab(np.asarray(blue))[1:].mean(dim=(1, 2))
+    assert (result.flatten(1).median(dim=1).values - expected).norm() < 6
+    both = colorizer.predict(photo, reference=blue, hints=[Hint(0.2, 0.2, (128, 128, 128))])[0, :, 9, 9]
+    assert both.norm() * 128 < 1, "a hint has the last word"
 
 
 # --- the photo and its mirror image -------------------------------------------------------------------------
@@ -411,7 +524,8 @@ def test_what_is_no_photo_is_said_in_words(colorizer, tmp_path):
 
 def test_from_run_and_the_one_liner(colorizer, tmp_path, monkeypatch):
     monkeypatch.setenv("COLORLIB_OUTPUTS", str(tmp_path))
-    save_model(tmp_path / "small" / BEST, colorizer.model, CONFIG)
+    for run in ("small", "release"):
+        save_model(tmp_path / run / BEST, colorizer.model, CONFIG)
     photo, expected = sample_photos()[0], colorizer.colorize(sample_photos()[0])
     assert Colorizer.from_run("small", device="cpu").config == CONFIG
     assert np.array_equal(Colorizer.from_run(device="cpu").colorize(photo), expected)

@@ -9,9 +9,9 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
-from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
+from colorlib.photo import PhotoError, open_image, read_alpha, read_photo, resize_photo, to_tensor
 
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -326,3 +326,74 @@ def test_bytes_are_what_a_file_holds():
     buffer = io.BytesIO()
     Image.fromarray(picture()).save(buffer, "PNG")
     assert_looks_like(read_photo(buffer.getvalue()), picture(), 0)
+
+
+# --- colour profiles, opacity and size ----------------------------------------------------------------------
+
+
+def rgb_profile(gamma: float, swapped: bool = False) -> bytes:
+    """An ICC profile of a display with sRGB's primaries (or red and green swapped) and a plain gamma curve."""
+    columns = {"r": (0.4361, 0.2225, 0.0139), "g": (0.3851, 0.7169, 0.0971), "b": (0.1431, 0.0606, 0.7141)}
+    if swapped:
+        columns["r"], columns["g"] = columns["g"], columns["r"]
+    tags = {b"wtpt": struct.pack(">4sI3i", b"XYZ ", 0, 0xF6D6, 0x10000, 0xD32D)}
+    for name, xyz in columns.items():
+        tags[f"{name}XYZ".encode()] = struct.pack(">4sI3i", b"XYZ ", 0, *(round(v * 65536) for v in xyz))
+        tags[f"{name}TRC".encode()] = struct.pack(">4sIIH2x", b"curv", 0, 1, round(gamma * 256))
+    place, table, body = 128 + 4 + 12 * len(tags), b"", b""
+    for name, content in tags.items():
+        table += struct.pack(">4sII", name, place + len(body), len(content))
+        body += content
+    header = struct.pack(">I4sI4s4s4s", place + len(body), b"\0" * 4, 0x02400000, b"mntr", b"RGB ", b"XYZ ")
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
+    return header + bytes(128 - len(header)) + struct.pack(">I", len(tags)) + table + body
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_an_rgb_profile_is_applied(tmp_path, suffix):
+    options = {"quality": 100, "lossless": True} if suffix == ".webp" else LOSSY if suffix == ".jpg" else {}
+    path = as_file(picture(), suffix, tmp_path, icc_profile=rgb_profile(2.2, swapped=True), **options)
+    assert_looks_like(read_photo(path), picture()[..., [1, 0, 2]], 4)
+    linear = as_file(picture(), suffix, tmp_path, icc_profile=rgb_profile(1.0), **options)
+    light = picture() / 255
+    expected = 255 * np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
+    assert_looks_like(read_photo(linear), expected, 4)
+
+
+def test_a_profile_of_srgb_changes_no_bit(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert_looks_like(read_photo(as_file(picture(), ".png", tmp_path, icc_profile=srgb)), picture(), 0)
+
+
+@pytest.mark.parametrize("profile", [b"no profile" * 20, cmyk_profile()], ids=["broken", "of a printer"])
+def test_a_profile_that_does_not_fit_is_left_out(tmp_path, profile):
+    assert_looks_like(read_photo(as_file(picture(), ".png", tmp_path, icc_profile=profile)), picture(), 0)
+
+
+def test_lab_file(tmp_path):
+    lab = np.full((4, 4, 3), (119, 0, 0), np.uint8)  # L* 46.7 of 100 in 255 steps, no colour
+    path = as_file(Image.frombytes("LAB", (4, 4), lab.tobytes()), ".tif", tmp_path)
+    assert np.abs(np.asarray(read_photo(path)).astype(int) - 111).max() <= 2
+
+
+def test_opacity_is_upright_and_none_where_all_is_opaque(tmp_path):
+    alpha = np.linspace(0, 255, 48 * 32).reshape(48, 32).astype(np.uint8)
+    image = Image.fromarray(picture()).convert("RGBA")
+    assert read_alpha(image) is None and read_alpha(as_file(picture(), ".jpg", tmp_path)) is None
+    image.putalpha(Image.fromarray(alpha))
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = as_file(image, ".png", tmp_path, exif=exif)
+    assert np.array_equal(np.asarray(read_alpha(path)), np.rot90(alpha, -1))
+    palette = Image.new("P", (4, 4), 0)
+    assert np.asarray(read_alpha(as_file(palette, ".png", tmp_path, transparency=0))).max() == 0
+
+
+def test_hundred_megapixels_are_the_limit(tmp_path):
+    """Just above Pillow's own warning, which would only alarm; nothing is decoded here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with open_image(png(10_000, 10_000, 8, 2, b"")) as image:
+            assert image.size == (10_000, 10_000)
+    with pytest.raises(PhotoError, match=r"10001×10000 px, the limit is 100 megapixels.*save it smaller"):
+        read_photo(png(10_001, 10_000, 8, 2, b""))
