@@ -49,7 +49,7 @@ def test_beats_gray_on_the_photos_in_colour():
 
 
 def test_weights_give_colors():
-    """The committed weights, on the photos that come with the libraries: closer to the truth than gray, and colourful."""
+    """The committed weights, on the photos that come with the libraries: closer than gray, and colourful."""
     photos = sample_photos()[:5]
     metrics = evaluate_model(Colorizer.from_run("release", "cpu", "float32").predict_ab, photos, progress=False)
     numbers = metrics.groupby("method")[["psnr", "colorfulness"]].mean()
