@@ -21,6 +21,7 @@ FOLDER = tool.RELEASE
 def test_everything_that_is_read_is_there():
     names = {path.name for path in FOLDER.iterdir()}
     assert names >= {*tool.RECORD, BEST, "metrics.csv", "metrics_summary.txt", "ablation.csv", "MODEL_CARD.md"}
+    assert names >= {"baseline.json", "failures.csv", "tones.csv", "sensitivity.csv"}
     figures = {path.name for path in (FOLDER / "figures").iterdir()}
     assert figures == {"examples.png", "palettes.png", "black_and_white.png", "metrics_distribution.png"}
 
@@ -46,6 +47,12 @@ def test_beats_gray_on_the_photos_in_colour():
     psnr = colored.groupby("method")["psnr"].mean()
     wins, photos = count_wins(colored)
     assert photos == 91 and psnr["model"] - psnr["gray"] > 0.5 and wins > photos / 2
+
+
+def test_baselines_stand_beside_it_on_the_same_photos():
+    metrics = pd.read_csv(FOLDER / "metrics.csv")
+    assert set(metrics["method"]) >= {"model", "original recipe", "mean colour", "gray"}
+    assert metrics.groupby("method")["image"].apply(list).map(tuple).nunique() == 1
 
 
 def test_weights_give_colors():
