@@ -74,7 +74,8 @@ def score_run(
     read = [path for path in photos if Path(path).name not in dict(metrics.attrs["skipped"])]
     tones = tone_changes(colorizer.predict_ab, read[:: -(-len(read) // TONED)])
     write_text(out / "tones.csv", tones.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    save_figure(plot_metrics_distribution(metrics), out / "figures" / "metrics_distribution.png")
+    two = metrics[metrics["method"].isin(["model", "gray"])]
+    save_figure(plot_metrics_distribution(two), out / "figures" / "metrics_distribution.png")
 
     for earlier in (out / "comparisons").glob("comparison_*.png"):
         earlier.unlink()
