@@ -27,8 +27,9 @@ report: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py export
 
 # a run becomes the release, with half-precision weights, scores, pictures and model card: make release RUN=name DATA=folder
+# with TRAIN=folder their mean colour is scored beside it, with BESIDE=run=label another run
 release: $(VENV)/.notebooks
-	$(BIN)/python tools/release.py $(RUN) --data $(DATA)
+	$(BIN)/python tools/release.py $(RUN) --data $(DATA) $(if $(TRAIN),--train $(TRAIN)) $(if $(BESIDE),--beside "$(BESIDE)")
 
 sync: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py sync

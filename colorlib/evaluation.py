@@ -1,13 +1,13 @@
 """Numbers that judge a colorization: how far is the predicted picture from the true one?
 
-Each metric stands here as in its formula, on uint8 RGB pictures (H, W, 3). Every evaluation also scores the
-picture that has no colour at all (ab = 0, method "gray"): a model is worth what it adds to that.
+Each metric stands here as in its formula, on uint8 RGB pictures (H, W, 3); `batch` has the same for many pictures at
+once. Every evaluation also scores the picture that has no colour at all (ab = 0, method "gray"): a model is worth what
+it adds to that.
 """
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +17,23 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
-from colorlib.compare import count_wins, pooled_psnr
+from colorlib.batch import BIN, REACH, colorfulness, score_batch
+from colorlib.color import AB_RANGE, decode_lab, encode_lab, lab_to_rgb, rgb_to_lab
+from colorlib.compare import count_wins
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
+from colorlib.summary import LABELS, VERDICTS, format_summary, summarize, verdict
+
+__all__ = [
+    "LABELS", "VERDICTS", "calculate_ab_error", "calculate_ab_histogram", "calculate_ciede2000",
+    "calculate_colorfulness", "calculate_psnr", "calculate_rmse", "calculate_snr", "calculate_ssim", "constant_color",
+    "count_wins", "evaluate_model", "format_summary", "score_pictures", "summarize", "verdict",
+]  # fmt: skip
+
+Predict = Callable[[Tensor], Tensor]
 
 MAX = 255  # the highest level of an 8-bit channel
 WINDOW = 7  # side of SSIM's window, px
 COLORFUL = 5  # a photo of at least this colourfulness counts as "in colour"
-
-VERDICTS = {  # the first word above its bound, the others from their bound on
-    "psnr": ((40, "Excellent"), (30, "Good"), (20, "Acceptable"), (-np.inf, "Poor")),
-    "ssim": ((0.9, "Excellent"), (0.7, "Good"), (0.5, "Moderate"), (-np.inf, "Poor")),
-    "snr": ((20, "Good"), (-np.inf, "Below good")),
-}
-VERDICTS["pooled_psnr"] = VERDICTS["psnr"]
-COLUMNS = ["subset", "metric", "method", "mean", "std", "min", "max", "count", "infinite", "verdict"]
-LABELS = {  # of the summary's rows, with the decimals worth printing
-    "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4), "rmse": ("RMSE (levels)", 2), "snr": ("SNR (dB)", 2),
-    "pooled_psnr": ("Pooled PSNR (dB)", 2), "ciede2000": ("CIEDE2000", 2), "colorfulness": ("Colourfulness", 1),
-}  # fmt: skip
 
 
 def calculate_psnr(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -110,114 +108,123 @@ def calculate_colorfulness(image: np.ndarray) -> float:
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
+def calculate_ab_error(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean absolute error of a* and b*, in their units: 0 for identical; the L1 loss of training times 128.
+
+    Arguments and errors: see `calculate_psnr`; Lab by scikit-image. Checked by hand in tests/test_evaluation.py.
+    """
+    x, y = (rgb2lab(picture / MAX)[..., 1:] for picture in _checked(true, predicted))
+    return float(np.abs(x - y).mean())
+
+
+def calculate_ab_histogram(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Distance of the colours in use, wherever they are: total variation ½ Σ |p − q| of the two ab histograms.
+
+    Arguments and errors: see `calculate_psnr`. p and q are the shares of the pixels in each 10×10 square of the
+    (a*, b*) plane. Returns the share of pixels that would have to change their square: 0 for the same colours, 1 for
+    none in common. Checked by hand in tests/test_evaluation.py.
+    """
+    edges = np.arange(-REACH, REACH + BIN, BIN)
+    labs = (rgb2lab(picture / MAX) for picture in _checked(true, predicted))
+    p, q = (np.histogram2d(lab[..., 1].ravel(), lab[..., 2].ravel(), bins=(edges, edges))[0] for lab in labs)
+    return float(np.abs(p / p.sum() - q / q.sum()).sum() / 2)
+
+
 def score_pictures(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Score one pair of uint8 RGB pictures: psnr, ssim, rmse, snr, ciede2000, and the colorfulness of `predicted`."""
+    """Score one pair of uint8 RGB pictures: psnr, ssim, rmse, snr, ciede2000, the colorfulness of `predicted`.
+
+    And colorfulness_error, how far that is from `true`'s, ab_error and ab_histogram.
+    """
     metrics = {"psnr": calculate_psnr, "ssim": calculate_ssim, "rmse": calculate_rmse, "snr": calculate_snr}
     scores = {name: metric(true, predicted) for name, metric in metrics.items()}
     scores |= {"ciede2000": calculate_ciede2000(true, predicted), "colorfulness": calculate_colorfulness(predicted)}
+    scores["colorfulness_error"] = abs(scores["colorfulness"] - calculate_colorfulness(true))
+    scores |= {"ab_error": calculate_ab_error(true, predicted), "ab_histogram": calculate_ab_histogram(true, predicted)}
     return scores
 
 
+def constant_color(a: float, b: float) -> Predict:
+    """A colorizer that paints everything in one colour, in units of a* and b*: a baseline beside gray."""
+    return lambda L: (torch.tensor([a, b]).to(L) / AB_RANGE).view(1, 2, 1, 1).expand(len(L), 2, *L.shape[2:])
+
+
 def evaluate_model(
-    predict: Callable[[Tensor], Tensor],
+    predict: Predict | Mapping[str, Predict],
     photos: Sequence[str | os.PathLike],
     size: int = 256,
     method: str = "model",
     progress: bool = True,
     on_photo: Callable[[str, dict, dict], None] | None = None,
+    batch: int = 1,
+    device: str | torch.device = "cpu",
+    extra: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
 ) -> pd.DataFrame:
-    """Score a colorizer, and the gray baseline beside it, on photo files.
+    """Score colorizers, and the gray baseline beside them, on photo files.
 
-    predict: from scaled L (1, 1, size, size) to scaled ab (1, 2, size, size). photos: paths; each photo,
-    squeezed whole to size×size px (bicubic), is the true picture; the prediction, from its L, is made uint8.
-    on_photo(name, pictures, scores): called after each photo with the uint8 pictures "gray", "predicted",
-    "true" and the scores of `method` and "gray". Returns a row an image and method: image (name), method,
-    psnr (dB), ssim, rmse (levels), snr (dB), ciede2000, colorfulness, true_colorfulness, in_color (true: at least 5).
-    Unreadable photos are left out, named in a printed line and in `.attrs["skipped"]`, (name, reason) each.
-    Raises `ValueError` if none is left or for ab of another shape or not finite. tests/test_evaluation.py.
+    predict: from scaled L (B, 1, size, size) to scaled ab (B, 2, size, size), called `method` in the table; or several,
+    name → predict. photos: paths; each photo, squeezed whole to size×size px (bicubic), is the true picture; the
+    prediction, from its L, is made uint8. on_photo(name, pictures, scores): called after each photo with the uint8
+    pictures "gray", "predicted" (the first method's), "true" and the scores by method. batch: photos that are predicted
+    and scored together, on `device`. extra: more metrics, from uint8 pictures (B, 3, size, size), true and predicted,
+    to (B,). Returns a row an image and method, "gray" last: image (name), method, psnr (dB), ssim, rmse (levels), snr
+    (dB), ciede2000, colorfulness, colorfulness_error, ab_error (units), ab_histogram, true_colorfulness, in_color
+    (true: at least 5). Unreadable photos are left out, named in a printed line and in `.attrs["skipped"]`,
+    (name, reason) each. Raises `ValueError` if none is left or for ab of another shape or not finite.
+    tests/test_evaluation.py.
     """
-    if method == "gray":
+    methods = dict(predict) if isinstance(predict, Mapping) else {method: predict}
+    if "gray" in methods:
         raise ValueError('method "gray" is the baseline, which is always scored; give the model another name')
-    rows, skipped = [], []
-    for path in tqdm(photos, "evaluating", unit="photo", file=sys.stdout, leave=False, disable=not progress):
-        name = Path(path).name
+    methods["gray"] = constant_color(0, 0)
+    rows, skipped, waiting = [], [], {}
+    bar = tqdm(photos, "evaluating", unit="photo", file=sys.stdout, leave=False, disable=not progress)
+    for number, path in enumerate(bar, 1):
         try:
-            true = resize_photo(read_photo(path), size)
+            waiting[number] = Path(path).name, resize_photo(read_photo(path), size)
         except PhotoError as error:
-            skipped.append((name, str(error)))
-            continue
-        L, ab = encode_lab(rgb_to_lab(to_tensor(true)[None]))  # (1, 1, S, S), (1, 2, S, S)
-        gray = lab_to_rgb_image(L, torch.zeros_like(ab))
-        predicted = lab_to_rgb_image(L, _predicted_ab(predict, L, name))
-        scores = {method: score_pictures(true, predicted), "gray": score_pictures(true, gray)}
-        truth = {"true_colorfulness": calculate_colorfulness(true)}
-        truth["in_color"] = truth["true_colorfulness"] >= COLORFUL
-        rows += [{"image": name, "method": who} | numbers | truth for who, numbers in scores.items()]
-        if on_photo:
-            on_photo(name, {"gray": gray, "predicted": predicted, "true": true}, scores)
+            skipped.append((Path(path).name, str(error)))
+        if waiting and (len(waiting) == batch or number == len(photos)):
+            rows += _score_together([*waiting.values()], methods, extra or {}, device, on_photo)
+            waiting = {}
     if skipped:
         print(f"Skipped {len(skipped)} of {len(photos)} photos: {'; '.join(why for _, why in skipped)}")
     if not rows:
         raise ValueError(f"expected photos to evaluate on, but none of the {len(photos)} given can be read")
-    metrics = pd.DataFrame(rows)
-    metrics.attrs["skipped"] = skipped
-    return metrics
+    table = pd.DataFrame(rows)
+    table.attrs["skipped"] = skipped
+    return table
 
 
-def verdict(metric: str, value: float) -> str:
-    """Put a number into a word; gray earns good words too, so read a model's beside gray's.
-
-    metric: a key of VERDICTS, or "rmse", with the bounds of the PSNR it makes (2.55, 8.06 and 25.5 levels).
-    Returns "n/a" for NaN. Raises `ValueError` for other metrics. Checked by tests/test_evaluation.py.
-    """
-    if metric == "rmse":
-        metric, value = "psnr", 20 * np.log10(MAX / value) if value else np.inf
-    if metric not in VERDICTS:
-        raise ValueError(f"expected a metric with thresholds, rmse or one of {[*VERDICTS]}, got {metric!r}")
-    (top, best), *others = VERDICTS[metric]
-    return best if value > top else next((word for bound, word in others if value >= bound), "n/a")
-
-
-def summarize(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Condense `evaluate_model`'s table to a row a subset, method and metric.
-
-    Columns: subset ("all", and "in_color" if there are such photos), metric, method, mean, std (population),
-    min, max, count (photos), infinite (how many are ±inf: kept out of those four), verdict (of the mean).
-    "pooled_psnr" is the PSNR of the mean MSE, found under mean. By hand in tests/test_evaluation.py.
-    """
+def _score_together(
+    photos: list[tuple[str, np.ndarray]],
+    methods: dict,
+    extra: Mapping,
+    device: str | torch.device,
+    on_photo: Callable | None,
+) -> list[dict]:
+    names = [name for name, _ in photos]
+    true = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for _, picture in photos]).to(device)
+    L, _ = encode_lab(rgb_to_lab(torch.stack([to_tensor(picture) for _, picture in photos]).to(device)))
+    color = colorfulness(true).tolist()
+    pictures, scores = {}, {}
+    for method, predict in methods.items():
+        pictures[method] = _pictures(L, _predicted_ab(predict, L, names))
+        scores[method] = score_batch(true, pictures[method])
+        scores[method] |= {name: metric(true, pictures[method]) for name, metric in extra.items()}
     rows = []
-    for subset, chosen in {"all": metrics, "in_color": metrics[metrics["in_color"]]}.items():
-        for metric, (method, table) in product(LABELS, chosen.groupby("method", sort=False)):
-            if metric == "pooled_psnr":
-                row = {"mean": pooled_psnr(table["rmse"]), "infinite": int(not table["rmse"].any())}
-            else:
-                finite = table[metric][np.isfinite(table[metric])]
-                row = {"mean": finite.mean(), "std": finite.std(ddof=0), "infinite": len(table) - len(finite)}
-                row |= {"min": finite.min(), "max": finite.max()}
-            row["verdict"] = "" if metric in ("ciede2000", "colorfulness") else verdict(metric, row["mean"])
-            rows.append({"subset": subset, "metric": metric, "method": method, "count": len(table)} | row)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    for i, name in enumerate(names):
+        truth = {"true_colorfulness": color[i], "in_color": color[i] >= COLORFUL}
+        mine = {method: {key: float(values[i]) for key, values in all_.items()} for method, all_ in scores.items()}
+        rows += [{"image": name, "method": method} | numbers | truth for method, numbers in mine.items()]
+        if on_photo:
+            shown = {"gray": pictures["gray"], "predicted": pictures[next(iter(methods))], "true": true}
+            on_photo(name, {key: value[i].permute(1, 2, 0).cpu().numpy() for key, value in shown.items()}, mine)
+    return rows
 
 
-def format_summary(metrics: pd.DataFrame) -> str:
-    """Lay `summarize`'s numbers out as text, gray below each model, and tell how often each beats gray."""
-    lines = []
-    for subset, table in summarize(metrics).groupby("subset", sort=False):
-        chosen = metrics if subset == "all" else metrics[metrics["in_color"]]
-        title = f"{'All photos' if subset == 'all' else 'Photos in colour'}: {table['count'].iloc[0]}"
-        lines += ["", "", f"{title:29}     mean      std      min      max  infinite  verdict", "-" * 87]
-        for row in table.itertuples():
-            label, digits = LABELS[row.metric]
-            label = label if row.method == table["method"].iloc[0] else ""
-            cells = "".join(format(x, f"9.{digits}f") for x in row[4:8]).replace("nan", "   ")  # mean … max
-            lines.append(f"{label:<17} {row.method:<11}{cells}{row.infinite:10}  {row.verdict}".rstrip())
-        lines += ["", f"Colourfulness of the photos themselves: {chosen['true_colorfulness'].mean():.1f}"]
-        for method in chosen.loc[chosen["method"] != "gray", "method"].unique():
-            wins, photos = count_wins(chosen, method)
-            lines.append(f"{method} beats gray, by PSNR, on {wins} of {photos} photos ({wins / photos:.1%})")
-    lines += ["", "Infinite values are counted, and kept out of mean, std, min and max."]
-    lines += [f"Skipped: {reason}" for _, reason in metrics.attrs.get("skipped", [])]
-    return "\n".join(lines).strip() + "\n"
+def _pictures(L: Tensor, ab: Tensor) -> Tensor:
+    """Scaled L (B, 1, H, W) and ab as uint8 RGB (B, 3, H, W), rounded as in `color.lab_to_rgb_image`."""
+    return (lab_to_rgb(decode_lab(L, ab)) * MAX).round().to(torch.uint8)
 
 
 def _checked(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -237,11 +244,11 @@ def _mse(true: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.mean((x - y) ** 2))
 
 
-def _predicted_ab(predict: Callable[[Tensor], Tensor], L: Tensor, name: str) -> Tensor:
+def _predicted_ab(predict: Predict, L: Tensor, names: list[str]) -> Tensor:
     with torch.inference_mode():
-        ab = torch.as_tensor(predict(L)).float().cpu()
-    wanted = (1, 2, *L.shape[2:])
+        ab = torch.as_tensor(predict(L)).float().to(L.device)
+    wanted = (len(L), 2, *L.shape[2:])
     if ab.shape != wanted or not ab.isfinite().all():
         what = "NaN or infinite values" if ab.shape == wanted else f"shape {tuple(ab.shape)}"
-        raise ValueError(f"{name}: predict must return finite ab of shape {wanted}, got {what}")
+        raise ValueError(f"{', '.join(names)}: predict must return finite ab of shape {wanted}, got {what}")
     return ab

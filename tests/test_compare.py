@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from colorlib.compare import bootstrap_interval, compare_methods, count_wins, pooled_psnr
+from colorlib.compare import (
+    bootstrap_interval,
+    compare_methods,
+    count_wins,
+    permutation_test,
+    pooled_psnr,
+    wilcoxon_test,
+)
 
 METRICS = ["psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness"]
 
@@ -131,6 +138,34 @@ def test_two_evaluations_in_one_table(table):
     assert count_wins(both, "model") == (2, 3) and count_wins(both, "other") == (0, 3)
 
 
+# tests of paired differences
+
+
+def test_p_values_of_four_photos_by_hand():
+    """All up: of the 16 ways to set four signs, two are as extreme."""
+    assert wilcoxon_test([1.0, 2.0, 3.0, 4.0]) == pytest.approx(2 / 16)
+    assert permutation_test([1.0, 2.0, 3.0, 4.0]) == pytest.approx(2 / 16, abs=0.02)
+    assert permutation_test([1.0, -1.0, 2.0, -2.0]) == 1
+    assert wilcoxon_test([0.0, 0.0]) == permutation_test([0.0, 0.0]) == 1, "no difference at all"
+
+
+def test_one_large_difference_moves_the_mean_and_not_the_ranks():
+    values = np.array([-1.0] * 20 + [200.0])
+    assert wilcoxon_test(values) < 0.01 < permutation_test(values)
+
+
+def test_p_values_of_luck_are_spread_evenly():
+    chance = np.random.default_rng(6)
+    found = [(wilcoxon_test(d), permutation_test(d, draws=200)) for d in chance.normal(size=(100, 30))]
+    assert all(0.25 < share < 0.75 for share in (np.array(found) < 0.5).mean(axis=0))
+
+
+@pytest.mark.parametrize("test", [wilcoxon_test, permutation_test])
+def test_no_difference_to_test(test):
+    with pytest.raises(ValueError, match="expected paired differences"):
+        test([])
+
+
 # paired differences
 
 
@@ -142,7 +177,7 @@ def five(table):
 
 def test_comparison_by_hand(five):
     result = compare_methods(five)
-    assert list(result.columns) == ["metric", "model", "gray", "difference", "low", "high"]
+    assert list(result.columns) == ["metric", "model", "gray", "difference", "low", "high", "wilcoxon", "permutation"]
     assert list(result["metric"]) == [*METRICS, "pooled_psnr"]
     result = result.set_index("metric")
     rmse = result.loc["rmse"]
@@ -197,6 +232,7 @@ def test_luck_and_merit_are_told_apart():
         ours = base - gain + chance.normal(0, 3, size=60)
         table = pd.DataFrame([row for i in range(60) for row in rows(f"{i}", ours[i], base[i])])
         result = compare_methods(table).set_index("metric")
+        assert (result.loc["rmse", "wilcoxon"] < 0.01) == (result.loc["rmse", "permutation"] < 0.01) == sure
         assert (result.loc["rmse", "high"] < 0) == sure and (result.loc["psnr", "low"] > 0) == sure
         assert result.loc["rmse", "low"] < result.loc["rmse", "difference"] < result.loc["rmse", "high"]
 
@@ -209,7 +245,7 @@ def test_other_methods_and_both_directions():
     table = pd.DataFrame(rows("a", 10.0, 20.0) + rows("b", 4.0, 9.0))
     table = table.replace({"method": {"model": "release", "gray": "seed"}})
     there, back = compare_methods(table, "release", "seed"), compare_methods(table, "seed", "release")
-    assert list(there.columns) == ["metric", "release", "seed", "difference", "low", "high"]
+    assert list(there.columns) == ["metric", "release", "seed", "difference", "low", "high", "wilcoxon", "permutation"]
     assert np.allclose(there["difference"], -back["difference"])
     assert np.allclose(there["low"], -back["high"]) and np.allclose(there["high"], -back["low"])
 

@@ -11,12 +11,15 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from colorlib.color import encode_lab, rgb_to_lab
 from colorlib.compare import count_wins
 from colorlib.evaluation import (
+    calculate_ab_error,
+    calculate_ab_histogram,
     calculate_ciede2000,
     calculate_colorfulness,
     calculate_psnr,
     calculate_rmse,
     calculate_snr,
     calculate_ssim,
+    constant_color,
     evaluate_model,
     format_summary,
     score_pictures,
@@ -171,6 +174,20 @@ def test_ciede2000_weighs_as_the_eye_does():
     assert calculate_ciede2000(gray, gray + step) > 1.5 * calculate_ciede2000(blue, blue + step)
 
 
+def test_ab_error_and_histogram_by_hand():
+    """Two colours of known Lab; a quarter of the pixels are of another one."""
+    red, green = ((254, 0, 0), (0, 128, 0))  # L*a*b* 53, 80, 67 and 46, −52, 50
+    true = np.full((8, 8, 3), red, dtype=np.uint8)
+    predicted = true.copy()
+    predicted[:2] = green
+    assert calculate_ab_error(true, predicted) == pytest.approx((131.6 + 17.1) / 2 / 4, abs=0.2)
+    assert calculate_ab_histogram(true, predicted) == pytest.approx(0.25)
+    assert calculate_ab_error(true, true) == calculate_ab_histogram(true, true) == 0
+    moved = true.copy()
+    moved[:2], true[6:] = green, green
+    assert calculate_ab_histogram(true, moved) == 0, "the same colours elsewhere"
+
+
 def test_scores_of_a_pair_are_those_of_the_metrics():
     true, predicted = data.astronaut()[:40, :50], data.coffee()[:40, :50]
     assert score_pictures(true, predicted) == {
@@ -180,6 +197,9 @@ def test_scores_of_a_pair_are_those_of_the_metrics():
         "snr": calculate_snr(true, predicted),
         "ciede2000": calculate_ciede2000(true, predicted),
         "colorfulness": calculate_colorfulness(predicted),
+        "colorfulness_error": abs(calculate_colorfulness(predicted) - calculate_colorfulness(true)),
+        "ab_error": calculate_ab_error(true, predicted),
+        "ab_histogram": calculate_ab_histogram(true, predicted),
     }
 
 
@@ -257,7 +277,8 @@ def test_a_metric_without_thresholds_is_refused():
 def test_true_colours_win_nearly_perfectly(photos):
     metrics = evaluate_model(Oracle(photos, 64), photos, size=64, progress=False)
     assert list(metrics.columns) == [
-        "image", "method", "psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "true_colorfulness", "in_color",
+        "image", "method", "psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "colorfulness_error", "ab_error",
+        "ab_histogram", "true_colorfulness", "in_color",
     ]  # fmt: skip
     assert list(metrics["method"]) == ["model", "gray"] * 4
     assert list(metrics["image"][::2]) == [path.name for path in photos]
@@ -286,9 +307,9 @@ def test_scores_are_those_of_the_rounded_pictures(photos):
     assert np.array_equal(pictures["true"], expected)
     assert pictures["predicted"].dtype == np.uint8
     row = metrics[(metrics["image"] == "chelsea.png") & (metrics["method"] == "half")].iloc[0]
-    assert row["psnr"] == scores["half"]["psnr"] == calculate_psnr(expected, pictures["predicted"])
-    assert row["ciede2000"] == calculate_ciede2000(expected, pictures["predicted"])
-    assert scores["gray"]["ssim"] == calculate_ssim(expected, pictures["gray"])
+    for method, picture in (("half", "predicted"), ("gray", "gray")):
+        assert scores[method] == pytest.approx(score_pictures(expected, pictures[picture]), abs=1e-6)
+    assert row["psnr"] == scores["half"]["psnr"] and row["ab_histogram"] == scores["half"]["ab_histogram"]
 
 
 def test_gray_scores_the_same_as_the_baseline(photos):
@@ -297,6 +318,35 @@ def test_gray_scores_the_same_as_the_baseline(photos):
     assert np.array_equal(metrics[numbers][::2], metrics[numbers][1::2])
     assert metrics["psnr"][7] == np.inf, "the black-and-white photo is its own gray version"
     assert count_wins(metrics) == (0, 4), "a tie is no win"
+
+
+def test_several_methods_on_the_same_photos_in_batches(photos):
+    """Beside each other, in the order they were given, and the same numbers as one by one."""
+    methods = {"model": lambda L: L.repeat(1, 2, 1, 1) / 8, "mean colour": constant_color(3, 12)}
+    table = evaluate_model(methods, photos, size=32, progress=False, batch=3)
+    assert list(table["method"]) == ["model", "mean colour", "gray"] * 4
+    assert list(table["image"][::3]) == [path.name for path in photos]
+    for number, (name, predict) in enumerate(methods.items()):
+        alone = evaluate_model(predict, photos, size=32, method=name, progress=False)
+        columns = [name for name in table if name not in ("image", "method")]
+        expected = alone[alone["method"] == name][columns].astype(float).to_numpy()
+        assert table[number::3][columns].astype(float).to_numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_constant_color_is_in_units_of_lab():
+    ab = constant_color(12.8, -64)(torch.zeros(2, 1, 3, 4))
+    assert ab.shape == (2, 2, 3, 4) and ab[1, :, 2, 3].tolist() == pytest.approx([0.1, -0.5])
+
+
+def test_metrics_of_ones_own(photos):
+    extra = {"lpips": lambda true, predicted: torch.full((len(true),), 0.25)}
+    table = evaluate_model(gray, photos[:2], size=16, progress=False, batch=2, extra=extra)
+    assert (table["lpips"] == 0.25).all() and "LPIPS" in format_summary(table)
+
+
+def test_near_gray_photos_are_named_in_the_text(photos):
+    text = format_summary(evaluate_model(gray, photos, size=32, progress=False))
+    assert "Near-gray photos: 1" in text and "They are: camera.png" in text
 
 
 def test_prediction_sees_nothing_but_the_lightness(photos):
@@ -398,7 +448,7 @@ def test_only_infinite_values_have_no_mean():
     numbers |= {"true_colorfulness": 0.0, "in_color": False}
     rows = [{"image": "a", "method": method, **numbers} for method in ("m", "gray")]
     summary = summarize(pd.DataFrame(rows))
-    assert set(summary["subset"]) == {"all"}, "no photo is in colour"
+    assert set(summary["subset"]) == {"all", "near_gray"}, "no photo is in colour"
     row = entry(summary, "all", "m", "psnr")
     assert np.isnan(row["mean"]) and row["infinite"] == 1 and row["verdict"] == "n/a"
     pooled = entry(summary, "all", "m", "pooled_psnr")

@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from PIL import Image
 
 from colorlib.data import sample_photos
+from colorlib.summary import LABELS, summarize
 from tools import notebooks as tool
 
 OVERLAY = tool.ROOT / ".venv" / "overlay-ipywidgets7"
@@ -276,3 +278,71 @@ def test_a_failing_notebook_is_named_with_its_error(tmp_path, monkeypatch, capsy
     assert tool.run() == 1
     assert "ValueError: begun otherwise" in capsys.readouterr().out
     assert (tmp_path / "outputs" / "notebooks" / "03_training.ipynb").is_file(), "its last cell says why"
+
+
+# --- the report: its numbers are those of the files ---------------------------------------------------------------
+
+
+def markdown_cells():
+    book = nbformat.read(tool.ROOT / "report" / "report.ipynb", as_version=4)
+    return [cell.source for cell in book.cells if cell.cell_type == "markdown"]
+
+
+def test_report_has_no_typed_result():
+    """No score of the release stands in the prose: PSNR, SSIM and the like of ours come from the files."""
+    metrics = pd.read_csv(tool.ROOT / "outputs" / "release" / "metrics.csv")
+    summary = summarize(metrics)
+    numbers = {
+        f"{value:.{LABELS[metric][1]}f}" for metric, value in zip(summary["metric"], summary["mean"], strict=True)
+    }
+    numbers = {number for number in numbers if len(number) >= 5}  # 23.45, 0.913
+    for text in markdown_cells():
+        typed = set(re.findall(r"(?<![\d.])\d+\.\d{2,4}(?!\d)", text)) & numbers
+        assert not typed, text[:80]
+
+
+def test_figures_and_tables_are_numbered_in_order_and_named_in_the_text():
+    book = nbformat.read(tool.ROOT / "report" / "report.ipynb", as_version=4)
+    code = "\n".join(cell.source for cell in code_cells(book))
+    text = "\n".join(cell.source for cell in book.cells)
+    for word, call in (("Figure", "figure"), ("Table", "table")):
+        used = [int(number) for number in re.findall(rf"\b{call}\(\s*(\d+),", code)]
+        assert used == sorted(set(used))
+        named = {int(n) for part in re.findall(rf"{word}s?\s+([\d to–,and]+)", text) for n in re.findall(r"\d+", part)}
+        assert max(named) <= max(used) + 4, f"a {word} is named that is not there"
+
+
+def test_a_changed_number_changes_the_report(tmp_path, monkeypatch):
+    """Executed against other scores, the prose says other numbers, and files that are missing are named."""
+    release = tmp_path / "release"
+    shutil.copytree(tool.ROOT / "outputs" / "release", release)
+    for name in ("sensitivity.csv", "failures.csv", "tones.csv"):
+        (release / name).unlink(missing_ok=True)
+    metrics = pd.read_csv(release / "metrics.csv")
+    metrics.loc[metrics["method"] == "model", "psnr"] = 33.33
+    metrics.to_csv(release / "metrics.csv", index=False)
+    monkeypatch.setenv("COLORLIB_RELEASE", str(release))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    tool.execute(tool.ROOT / "report" / "report.ipynb", tmp_path / "report.ipynb")
+    book = nbformat.read(tmp_path / "report.ipynb", as_version=4)
+    outputs = [output for cell in code_cells(book) for output in cell.outputs if output.output_type == "display_data"]
+    text = "\n".join(str(output.data) for output in outputs if "image/png" not in output.data)
+    assert text.count("33.33") >= 3
+    assert all(f"`{name}.csv` is not among the files" in text for name in ("sensitivity", "failures", "tones"))
+
+
+def test_printing_needs_a_browser(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("COLORLIB_CHROMIUM", raising=False)
+    monkeypatch.setattr(tool, "BROWSERS", ("no-such-browser",))
+    assert tool.print_pdf(tmp_path / "a.html", tmp_path / "a.pdf") is False
+    assert "no a.pdf: printing needs playwright" in capsys.readouterr().out and not (tmp_path / "a.pdf").exists()
+
+
+@pytest.mark.skipif(not any(map(shutil.which, tool.BROWSERS)), reason="no Chromium here")
+def test_report_is_printed(tmp_path):
+    pytest.importorskip("playwright")
+    page = tmp_path / "a.html"
+    page.write_text("<h1>Title</h1><p style='break-after: page'>One</p><p>Two</p>", encoding="utf-8")
+    assert tool.print_pdf(page, tmp_path / "a.pdf")
+    data = (tmp_path / "a.pdf").read_bytes()
+    assert data.startswith(b"%PDF") and data.count(b"/Type /Page\n") == 2

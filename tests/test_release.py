@@ -21,6 +21,7 @@ FOLDER = tool.RELEASE
 def test_everything_that_is_read_is_there():
     names = {path.name for path in FOLDER.iterdir()}
     assert names >= {*tool.RECORD, BEST, "metrics.csv", "metrics_summary.txt", "ablation.csv", "MODEL_CARD.md"}
+    assert names >= {"baseline.json", "failures.csv", "tones.csv", "sensitivity.csv"}
     figures = {path.name for path in (FOLDER / "figures").iterdir()}
     assert figures == {"examples.png", "palettes.png", "black_and_white.png", "metrics_distribution.png"}
 
@@ -48,8 +49,14 @@ def test_beats_gray_on_the_photos_in_colour():
     assert photos == 91 and psnr["model"] - psnr["gray"] > 0.5 and wins > photos / 2
 
 
+def test_baselines_stand_beside_it_on_the_same_photos():
+    metrics = pd.read_csv(FOLDER / "metrics.csv")
+    assert set(metrics["method"]) >= {"model", "original recipe", "mean colour", "gray"}
+    assert metrics.groupby("method")["image"].apply(list).map(tuple).nunique() == 1
+
+
 def test_weights_give_colors():
-    """The committed weights, on the photos that come with the libraries: closer to the truth than gray, in colour."""
+    """The committed weights, on the photos that come with the libraries: closer than gray, and colourful."""
     photos = sample_photos()[:5]
     metrics = evaluate_model(Colorizer.from_run("release", "cpu", "float32").predict_ab, photos, progress=False)
     numbers = metrics.groupby("method")[["psnr", "colorfulness"]].mean()

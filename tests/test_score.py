@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
+from skimage.color import rgb2lab
 
 from colorlib.checkpoint import save_model
 from colorlib.colorize import Colorizer, palette_strip
@@ -15,7 +16,7 @@ from colorlib.config import TINY
 from colorlib.evaluation import evaluate_model, format_summary
 from colorlib.model import UNet
 from colorlib.photo import read_photo, resize_photo
-from colorlib.score import main, save_palettes, score_run, unseen
+from colorlib.score import main, mean_color, save_palettes, score_run, unseen
 
 NAMES = ("astronaut", "camera", "chelsea")
 
@@ -46,10 +47,12 @@ def test_a_run_gets_its_files(run, photos, capsys):
         "best.safetensors",
         "comparisons/comparison_000.png",
         "comparisons/comparison_001.png",
+        "failures.csv",
         "figures/examples.png",
         "figures/metrics_distribution.png",
         "metrics.csv",
         "metrics_summary.txt",
+        "tones.csv",
     ]
     widths = {"comparisons": 840, "examples": 128 + 2 + 128 + 4, "metrics_distribution": 840}
     for picture in run.rglob("*.png"):
@@ -59,7 +62,8 @@ def test_a_run_gets_its_files(run, photos, capsys):
     saved = pd.read_csv(run / "metrics.csv")
     pd.testing.assert_frame_equal(saved, metrics, check_exact=False)
     assert list(saved.columns) == [
-        "image", "method", "psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "true_colorfulness", "in_color",
+        "image", "method", "psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "colorfulness_error", "ab_error",
+        "ab_histogram", "true_colorfulness", "in_color",
     ]  # fmt: skip
     assert list(saved["image"]) == [f"{name}.png" for name in NAMES for _ in range(2)]
     assert (run / "metrics_summary.txt").read_text(encoding="utf-8") == format_summary(saved)
@@ -123,6 +127,32 @@ def test_the_command_line(run, photos, capsys, monkeypatch):
     assert np.array_equal(old[4:260, 4:260], resize_photo(read_photo(photos[0]), 256)), "there is nothing to give away"
 
 
+def test_baselines_and_other_runs_stand_beside(run, photos, outputs, capsys):
+    """The mean colour of the training photos, from the command line; another run, and what it has seen left out."""
+    config = TINY.replace(width=4, depth=4, image_size=32)
+    save_model(outputs / "older" / "best.safetensors", UNet(*config.network), config)
+    (run / "split.json").write_text(json.dumps({"train": ["astronaut.png"], "val": [], "test": []}))
+    (outputs / "older" / "split.json").write_text(json.dumps({"train": ["camera.png"], "val": [], "test": []}))
+    folder = str(photos[0].parent)
+    main(["--run", "tiny", "--data", folder, "--train", folder, "--beside", "older=original recipe"])
+    metrics = pd.read_csv(run / "metrics.csv")
+    assert list(metrics["method"]) == ["model", "original recipe", "mean colour", "gray"]
+    assert set(metrics["image"]) == {"chelsea.png"}
+    lab = rgb2lab(resize_photo(read_photo(photos[0]), 64) / 255)
+    saved = json.loads((run / "baseline.json").read_text())
+    assert saved["mean_ab"] == pytest.approx(lab.mean(axis=(0, 1))[1:], abs=0.01) and saved["photos"] == 1
+    older = evaluate_model(Colorizer.from_run("older", precision="float32").predict_ab, photos[2:], progress=False)
+    assert metrics["psnr"][1] == pytest.approx(older["psnr"][0], abs=1e-3)
+    with pytest.raises(ValueError, match="none of the 1 photos is a training photo"):
+        mean_color("tiny", photos[1:2], outputs)
+    assert "original recipe beats gray" in capsys.readouterr().out
+
+
+def test_without_a_mean_color_it_is_said(run, photos, capsys):
+    score_run(run, photos[:1])
+    assert "there is no baseline.json" in capsys.readouterr().out
+
+
 def test_the_command_line_puts_everything_where_it_is_told(run, photos, tmp_path, monkeypatch, capsys):
     metrics, calls = evaluate_model(lambda L: torch.zeros(1, 2, 256, 256), photos[:1], progress=False), []
     monkeypatch.setattr("colorlib.score.score_run", lambda *arguments: calls.append(arguments) or metrics)
@@ -132,12 +162,12 @@ def test_the_command_line_puts_everything_where_it_is_told(run, photos, tmp_path
     main([*options, "--out", str(tmp_path / "there"), "--show-samples"])
     figures = tmp_path / "there" / "figures"
     assert calls == [
-        ("tiny", photos, str(tmp_path / "there"), ["color"]),
+        ("tiny", photos, tmp_path / "there", ["color"], {}, False),
         ("tiny", ["color"], figures / "palettes.png"), ("tiny", ["gray"], figures / "black_and_white.png"),
     ]  # fmt: skip
     calls.clear()
     main(options)
-    assert calls == [("tiny", photos, None, None)], "photos that are judged on are no one's samples"
+    assert calls == [("tiny", photos, run, None, {}, False)], "photos that are judged on are no one's samples"
     assert capsys.readouterr().out.count("All photos: 1") == 2
 
 

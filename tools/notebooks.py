@@ -3,7 +3,7 @@
 python tools/notebooks.py run            execute copies of all into outputs/notebooks (what `make run` does)
 python tools/notebooks.py save [NAME…]   execute in place, with clean outputs, for a commit
 python tools/notebooks.py sync           write badges and first cells (after a change of `repository` in pyproject.toml)
-python tools/notebooks.py export         report/report.ipynb → report/report.html
+python tools/notebooks.py export         report/report.ipynb → report/report.html and report/report.pdf
 """
 
 import argparse
@@ -11,6 +11,7 @@ import base64
 import io
 import os
 import re
+import shutil
 import sys
 import time
 import tomllib
@@ -24,8 +25,11 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
+from colorlib.files import replacing
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("0*.ipynb")), ROOT / "report" / "report.ipynb"]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 BOOTSTRAP = """\
@@ -170,6 +174,40 @@ def export(notebook: Path, out: Path) -> None:
     )
 
 
+FOOTER = """\
+<div style="width: 100%; text-align: center; font: 8pt 'Liberation Sans', Arial, sans-serif; color: #5c5c57">
+<span class="pageNumber"></span></div>"""
+
+
+def print_pdf(page: Path, out: Path) -> bool:
+    """Print an HTML file to PDF, A4, with page numbers, by a Chromium that is found here.
+
+    Returns whether there was one: without, or without playwright, nothing is written, and a line says so.
+    """
+    browser = os.environ.get("COLORLIB_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        browser = None
+    if browser is None:
+        print(
+            f"no {out.name}: printing needs playwright (pip install '.[test]') and a Chromium ({', '.join(BROWSERS)})"
+        )
+        return False
+    margin = {"top": "19mm", "bottom": "20mm", "left": "21mm", "right": "21mm"}
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        tab = chromium.new_page()
+        tab.goto(page.resolve().as_uri())
+        with replacing(out) as temporary:
+            tab.pdf(
+                path=temporary, format="A4", margin=margin, print_background=True, display_header_footer=True,
+                header_template="<span></span>", footer_template=FOOTER, tagged=True, outline=True,
+            )  # fmt: skip
+        chromium.close()
+    return True
+
+
 def _mathml(formula: str, display: str) -> str:
     return latex2mathml.converter.convert(" ".join(formula.split()), display=display)
 
@@ -219,6 +257,7 @@ def main() -> int:
             print(f"{notebook.stem} … {execute(notebook, notebook):.0f} s")
     if options.action == "export":
         export(ROOT / "report" / "report.ipynb", ROOT / "report" / "report.html")
+        print_pdf(ROOT / "report" / "report.html", ROOT / "report" / "report.pdf")
     return 0
 
 

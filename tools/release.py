@@ -1,8 +1,10 @@
 """Make a run the release: its record, its weights in half precision, its scores and pictures, its model card.
 
-python tools/release.py RUN --data FOLDER      writes outputs/release/; FOLDER: photos that the run has not seen
+python tools/release.py RUN --data FOLDER [--train FOLDER] [--beside RUN=LABEL …]
 
-Pictures show the bundled sample photos only, whatever was scored. ablation.csv is left as it is.
+writes outputs/release/. --data: photos that the run has not seen; --train: those it was trained on, for their mean
+colour; --beside: other runs to score on the same photos, such as one by the original recipe. Pictures show the bundled
+sample photos only, whatever was scored. ablation.csv and sensitivity.csv are left as they are.
 """
 
 import argparse
@@ -99,6 +101,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make a run the release.")
     parser.add_argument("run", help="a run's name or folder")
     parser.add_argument("--data", required=True, help="folder of photos to score on")
+    parser.add_argument("--train", help="folder of the training photos: their mean colour is scored, too")
+    parser.add_argument("--beside", action="append", default=[], metavar="RUN[=LABEL]", help="score this run, too")
     options = parser.parse_args()
     run = find_run(options.run)
     RELEASE.mkdir(parents=True, exist_ok=True)
@@ -110,7 +114,9 @@ def main() -> None:
         parser.error(
             f"{size / 1e6:.0f} MB of weights: the repository stays small, train a network of at most 12 M weights"
         )
-    score(["--run", str(RELEASE), "--data", options.data, "--out", str(RELEASE), "--show-samples"])
+    arguments = ["--run", str(RELEASE), "--data", options.data, "--out", str(RELEASE), "--show-samples"]
+    arguments += ["--train", options.train] if options.train else []
+    score([*arguments, *(word for other in options.beside for word in ("--beside", other))])
     write_text(RELEASE / "MODEL_CARD.md", model_card(RELEASE))
 
 
