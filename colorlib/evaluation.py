@@ -131,10 +131,7 @@ def calculate_ab_histogram(true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def score_pictures(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Score one pair of uint8 RGB pictures: psnr, ssim, rmse, snr, ciede2000, the colorfulness of `predicted`.
-
-    And colorfulness_error, how far that is from `true`'s, ab_error and ab_histogram.
-    """
+    """Score one pair of uint8 RGB pictures by all metrics; colorfulness_error: how far the prediction's is off."""
     metrics = {"psnr": calculate_psnr, "ssim": calculate_ssim, "rmse": calculate_rmse, "snr": calculate_snr}
     scores = {name: metric(true, predicted) for name, metric in metrics.items()}
     scores |= {"ciede2000": calculate_ciede2000(true, predicted), "colorfulness": calculate_colorfulness(predicted)}
@@ -162,11 +159,11 @@ def evaluate_model(
     """Score colorizers, and the gray baseline beside them, on photo files.
 
     predict: from scaled L (B, 1, size, size) to scaled ab (B, 2, size, size), called `method` in the table; or several,
-    name → predict. photos: paths; each photo, squeezed whole to size×size px (bicubic), is the true picture; the
-    prediction, from its L, is made uint8. on_photo(name, pictures, scores): called after each photo with the uint8
-    pictures "gray", "predicted" (the first method's), "true" and the scores by method. batch: photos that are predicted
-    and scored together, on `device`. extra: more metrics, from uint8 pictures (B, 3, size, size), true and predicted,
-    to (B,). Returns a row an image and method, "gray" last: image (name), method, psnr (dB), ssim, rmse (levels), snr
+    name → predict. photos: paths; each photo, its RGB taken for sRGB, squeezed whole to size×size px (bicubic), is the
+    true picture; the prediction, from its L, is made uint8. on_photo(name, pictures, scores): called after each photo
+    with the uint8 pictures "gray", "predicted" (the first method's), "true" and the scores by method. batch: photos
+    that are predicted and scored together, on `device`. extra: more metrics, from uint8 pictures (B, 3, size, size),
+    true and predicted, to (B,). Returns a row an image and method, "gray" last: image (name), method, psnr (dB), ssim, rmse (levels), snr
     (dB), ciede2000, colorfulness, colorfulness_error, ab_error (units), ab_histogram, true_colorfulness, in_color
     (true: at least 5). Unreadable photos are left out, named in a printed line and in `.attrs["skipped"]`,
     (name, reason) each. Raises `ValueError` if none is left or for ab of another shape or not finite.
@@ -180,7 +177,7 @@ def evaluate_model(
     bar = tqdm(photos, "evaluating", unit="photo", file=sys.stdout, leave=False, disable=not progress)
     for number, path in enumerate(bar, 1):
         try:
-            waiting[number] = Path(path).name, resize_photo(read_photo(path), size)
+            waiting[number] = Path(path).name, resize_photo(read_photo(path, managed=False), size)
         except PhotoError as error:
             skipped.append((Path(path).name, str(error)))
         if waiting and (len(waiting) == batch or number == len(photos)):
@@ -195,13 +192,8 @@ def evaluate_model(
     return table
 
 
-def _score_together(
-    photos: list[tuple[str, np.ndarray]],
-    methods: dict,
-    extra: Mapping,
-    device: str | torch.device,
-    on_photo: Callable | None,
-) -> list[dict]:
+def _score_together(photos: list, methods: dict, extra: Mapping, device: str | torch.device, on_photo: Callable | None):
+    """Rows of the table for some photos, (name, uint8 picture) each."""
     names = [name for name, _ in photos]
     true = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for _, picture in photos]).to(device)
     L, _ = encode_lab(rgb_to_lab(torch.stack([to_tensor(picture) for _, picture in photos]).to(device)))
@@ -240,8 +232,7 @@ def _checked(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _mse(true: np.ndarray, predicted: np.ndarray) -> float:
-    x, y = _checked(true, predicted)
-    return float(np.mean((x - y) ** 2))
+    return float(np.mean(np.subtract(*_checked(true, predicted)) ** 2))
 
 
 def _predicted_ab(predict: Predict, L: Tensor, names: list[str]) -> Tensor:

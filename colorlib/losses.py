@@ -3,15 +3,10 @@
 Checked by hand in tests/test_losses.py.
 """
 
-import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
-from colorlib.color import decode_lab, lab_to_rgb
-
-VGG_LAYERS = (3, 8, 15)  # the last ReLU of VGG16's first three stages
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from colorlib.perceptual import Perceptual
 
 
 class L1(nn.L1Loss):
@@ -38,36 +33,6 @@ class Huber(nn.Module):
 
     def forward(self, predicted: Tensor, true: Tensor) -> Tensor:
         return F.huber_loss(predicted, true, delta=self.delta) / self.delta
-
-
-class Perceptual(nn.Module):
-    """How different two pictures look to VGG16: mean absolute difference of its features at three depths.
-
-    After Johnson et al. 2016 (arXiv 1603.08155). pretrained: use ImageNet's weights (528 MB, downloaded once by
-    torchvision); else random ones, for tests. forward: L (B, 1, H, W), predicted and true ab. Raises `OSError` that
-    says what to do where the weights cannot be downloaded.
-    """
-
-    def __init__(self, pretrained: bool = True):
-        super().__init__()
-        weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1 if pretrained else None
-        try:
-            vgg = torchvision.models.vgg16(weights=weights)
-        except (OSError, RuntimeError) as error:  # no network, or a file that was cut short
-            message = f"VGG16's weights cannot be downloaded ({error}): train with perceptual 0, or with internet once"
-            raise OSError(message) from error
-        self.features = vgg.features[: VGG_LAYERS[-1] + 1].eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
-
-    def forward(self, L: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
-        difference = L.new_zeros(())
-        x, y = ((lab_to_rgb(decode_lab(L, ab)) - self.mean) / self.std for ab in (predicted, true))
-        for number, layer in enumerate(self.features):
-            x, y = layer(x), layer(y)
-            if number in VGG_LAYERS:
-                difference = difference + F.l1_loss(x, y) / len(VGG_LAYERS)
-        return difference
 
 
 class ColorLoss(nn.Module):

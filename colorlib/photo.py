@@ -53,17 +53,18 @@ def open_image(source: str | os.PathLike | bytes | Image.Image) -> Iterator[Imag
         raise PhotoError(f"{name}: broken image file ({error})") from error
 
 
-def read_photo(source: str | os.PathLike | bytes | Image.Image) -> Image.Image:
+def read_photo(source: str | os.PathLike | bytes | Image.Image, managed: bool = True) -> Image.Image:
     """Read a photo as it is meant to look.
 
     source: a path, the bytes of a file, or a Pillow image of any mode. Returns a Pillow image of mode "RGB", upright
-    (EXIF orientation applied), in sRGB: an ICC profile in the file is applied if it is a sound one. Gray, palette, CMYK
-    and Lab files are converted, 16-bit grays are scaled to 8 bits, and transparent parts are laid on white.
+    (EXIF orientation applied), in sRGB: an ICC profile in the file is applied if it is a sound one. managed: False
+    takes RGB values for sRGB whatever their profile says, as scores in the literature do. Gray, palette, CMYK and Lab
+    files are converted, 16-bit grays are scaled to 8 bits, and transparent parts are laid on white.
     Raises `PhotoError` for a file that is empty, truncated, no image at all, or larger than `MAX_PIXELS`, and
     `FileNotFoundError` for a missing one. Checked by tests/test_photo.py.
     """
     with open_image(source) as image:
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(ImageOps.exif_transpose(image), managed)
 
 
 def read_alpha(source: str | os.PathLike | bytes | Image.Image) -> Image.Image | None:
@@ -101,7 +102,7 @@ def _has_alpha(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, managed: bool) -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):  # 16-bit gray, which Pillow's convert would cut off at 255
         values = np.asarray(image, dtype=np.float32)
@@ -116,7 +117,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGB")
     if image.mode == "LAB":
         return _to_srgb(image, ImageCms.createProfile("LAB"))
-    if profile:
+    if profile and (managed or image.mode == "CMYK"):
         # a broken or foreign one: the plain conversion is close enough
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
             return _to_srgb(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))

@@ -340,7 +340,7 @@ def test_constant_color_is_in_units_of_lab():
 
 def test_metrics_of_ones_own(photos):
     extra = {"lpips": lambda true, predicted: torch.full((len(true),), 0.25)}
-    table = evaluate_model(gray, photos[:2], size=16, progress=False, batch=2, extra=extra)
+    table = evaluate_model(constant_color(5, 5), photos[:2], size=16, progress=False, batch=2, extra=extra)
     assert (table["lpips"] == 0.25).all() and "LPIPS" in format_summary(table)
 
 

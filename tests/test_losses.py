@@ -9,7 +9,8 @@ import torchvision
 from torch import nn
 
 from colorlib.color import decode_lab, lab_to_rgb
-from colorlib.losses import L1, ColorLoss, Huber, Perceptual
+from colorlib.losses import L1, ColorLoss, Huber
+from colorlib.perceptual import Perceptual
 
 
 @pytest.fixture(autouse=True)

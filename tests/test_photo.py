@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from colorlib.evaluation import evaluate_model
 from colorlib.photo import PhotoError, open_image, read_alpha, read_photo, resize_photo, to_tensor
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -358,6 +359,16 @@ def test_an_rgb_profile_is_applied(tmp_path, suffix):
     light = picture() / 255
     expected = 255 * np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
     assert_looks_like(read_photo(linear), expected, 4)
+
+
+def test_scores_take_the_numbers_as_they_are(tmp_path):
+    path = as_file(picture(), ".png", tmp_path, icc_profile=rgb_profile(2.2, swapped=True))
+    assert_looks_like(read_photo(path, managed=False), picture(), 0)
+    true = {}
+    evaluate_model(
+        lambda L: L.expand(-1, 2, -1, -1) * 0, [path], 32, progress=False, on_photo=lambda *a: true.update(a[1])
+    )
+    assert np.array_equal(true["true"], resize_photo(Image.fromarray(picture()), 32))
 
 
 def test_a_profile_of_srgb_changes_no_bit(tmp_path):
