@@ -99,12 +99,11 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         def show(work: Work | None, *values: Any) -> list[Any]:
             return networks.show(work, *values) if work else [gr.skip()] * len(shown)
 
-        def open_file(path: str, _: list[Hint], *values: Any) -> list[Any]:
-            new = Work(path)  # the hints were another photo's
-            return [new, [], *networks.show(new, [], *values)]
+        def open_file(path: str) -> tuple[Work, list[Hint]]:
+            return Work(path), []  # the hints were another photo's
 
-        def open_sample(event: gr.SelectData, *values: Any) -> list[Any]:
-            return open_file(str(samples[event.index]), *values)
+        def open_sample(event: gr.SelectData) -> tuple[Work, list[Hint]]:
+            return open_file(str(samples[event.index]))
 
         def add_hint(event: gr.SelectData, work: Work, hints: list[Hint], color: str) -> list[Hint]:
             x, y = event.index
@@ -117,11 +116,14 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         def take_sample(event: gr.SelectData) -> tuple[str, None]:
             return str(sample_photos("color")[event.index]), None
 
-        opened = [work, hints, *shown]
-        file.upload(in_words(open_file), [file, *wishes], opened, show_progress_on=compared)
-        gallery.select(in_words(open_sample), wishes, opened, show_progress_on=compared)
+        # a photo is read first, and shown only then: what was shown stays when it is broken
+        for opened in (
+            file.upload(in_words(open_file), file, [work, hints]),
+            gallery.select(in_words(open_sample), None, [work, hints]),
+            page.load(in_words(lambda: open_file(str(samples[0]))), None, [work, hints]),
+        ):
+            opened.success(in_words(show), [work, *wishes], shown, show_progress_on=compared)
         gallery.select(lambda: None, None, file)
-        page.load(in_words(lambda *values: open_file(str(samples[0]), *values)), wishes, opened)
         board.select(in_words(add_hint), [work, hints, color], hints)
         undo.click(lambda hints: hints[:-1], hints, hints)
         clear.click(lambda: [], None, hints)

@@ -125,7 +125,7 @@ def draw_hints(picture: np.ndarray, hints: Sequence[Hint], aim: Hint | None = No
             for ends in ([(x, 0), (x, drawn.height)], [(0, y), (drawn.width, y)]):
                 draw.line(ends, fill="black", width=3)
                 draw.line(ends, fill="white", width=1)
-        color = hint.color if isinstance(hint.color, str) else tuple(hint.color)
+        color = hint.color if isinstance(hint.color, str) else tuple(round(value) for value in hint.color)
         for size, fill in ((radius + 2, "black"), (radius + 1, "white"), (radius - 1, color)):
             draw.ellipse((x - size, y - size, x + size, y + size), fill=fill)
     return np.asarray(drawn)

@@ -67,7 +67,8 @@ def test_no_word_goes_out_and_nothing_comes_from_elsewhere(page):
 
 def test_a_photo_is_opened_and_coloured(page, run):
     path = str(sample_photos()[0])
-    _, hints, pair, board, recolored, palette, words, *_ = call(page, "open_file", path, *WISHES)
+    work, hints = call(page, "open_file", path)
+    pair, board, recolored, palette, words, *_ = call(page, "show", work, *WISHES)
     expected = Colorizer.from_run(run, "cpu").colorize(path)
     assert hints == [] and palette == ""
     for picture in (pair[1], board, recolored):
@@ -116,7 +117,7 @@ def test_what_is_wrong_is_said_in_words(page, tmp_path):
     broken = tmp_path / "<b>.jpg"
     broken.write_text("no photo")
     with pytest.raises(gr.Error, match="not an image file") as caught:
-        call(page, "open_file", str(broken), *WISHES)
+        call(page, "open_file", str(broken))
     assert caught.value.message == "&lt;b&gt;.jpg: not an image file that can be read"
 
 

@@ -341,6 +341,8 @@ def test_the_web_page(chromium, web_page, outputs, tmp_path):
             expect(page.get_by_text(words)).to_be_visible()
             page.screenshot(path=shots / f"page-{file.stem}.png")
         expect(status).to_contain_text("my photo.png")  # it stays
+        expect(page.locator("#compared img").last).to_be_visible()
+        expect(page.locator("#compared").get_by_text("Error")).to_be_hidden()
 
         # the file at full size
         page.get_by_role("button", name="Save at full size").click()

@@ -95,7 +95,7 @@ def test_wipe_and_blend():
 
 def test_hints_are_drawn_where_they_are():
     picture = np.full((101, 201, 3), 128, dtype=np.uint8)
-    drawn = draw_hints(picture, [Hint(0.25, 0.5, "#ff0000"), Hint(1, 1, (0, 255, 0))])
+    drawn = draw_hints(picture, [Hint(0.25, 0.5, "#ff0000"), Hint(1, 1, (0, 255.0, 0))])
     assert drawn[50, 50].tolist() == [255, 0, 0] and drawn[100, 200].tolist() == [0, 255, 0]
     assert (drawn != picture).any(axis=2).mean() < 0.05 and (picture == 128).all()
     aimed = draw_hints(picture, [], Hint(0.25, 0.5, "#0000ff"))
