@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from colorlib.checkpoint import Config, find_run, load_model
-from colorlib.color import encode_lab, lab_to_rgb, lab_to_rgb_image, rgb_to_lab
+from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
 from colorlib.environment import pick_device, pick_precision
 from colorlib.model import Palette, UNet
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
@@ -26,6 +26,7 @@ from colorlib.upsample import Enlarger
 
 __all__ = ["Colorizer", "Photo", "add_color", "colorize_image", "load_model", "open_photo", "palette_strip"]
 
+SWATCH_L = 0.3  # scaled: an L* of 65
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
 RENDER_SIZES = (16, 1024)  # sides of the square in which the network may look at a photo, px
 # pixels that are joined at a time: what fits into a processor's cache, a GPU's hands
@@ -192,11 +193,10 @@ def palette_strip(colors: Tensor, shares: Tensor, width: int = 256, height: int 
     """
     if colors.ndim != 2 or colors.shape[1] != 2 or shares.shape != colors.shape[:1]:
         raise ValueError(f"expected colors (K, 2) and shares (K,), got {tuple(colors.shape)}, {tuple(shares.shape)}")
-    lab = torch.cat([torch.full((len(colors), 1), 65.0), 128 * colors.cpu()], dim=1)
-    rgb = (255 * lab_to_rgb(lab.T[:, None])[:, 0].T).round().to(torch.uint8)  # (K, 3)
+    rgb = lab_to_rgb_image(torch.full((1, 1, len(colors)), SWATCH_L), colors.cpu().T[:, None])[0]  # (K, 3)
     ends = (shares.cpu().double().cumsum(dim=0) / shares.sum().item() * width).round().long()
     column = torch.searchsorted(ends, torch.arange(width), right=True).clamp(max=len(colors) - 1)
-    return rgb[column].expand(height, width, 3).numpy()
+    return np.tile(rgb[column], (height, 1, 1))
 
 
 def open_photo(photo: Photo) -> Image.Image:

@@ -163,10 +163,11 @@ def evaluate_model(
     true picture; the prediction, from its L, is made uint8. on_photo(name, pictures, scores): called after each photo
     with the uint8 pictures "gray", "predicted" (the first method's), "true" and the scores by method. batch: photos
     that are predicted and scored together, on `device`. extra: more metrics, from uint8 pictures (B, 3, size, size),
-    true and predicted, to (B,). Returns a row an image and method, "gray" last: image (name), method, psnr (dB), ssim, rmse (levels), snr
-    (dB), ciede2000, colorfulness, colorfulness_error, ab_error (units), ab_histogram, true_colorfulness, in_color
-    (true: at least 5). Unreadable photos are left out, named in a printed line and in `.attrs["skipped"]`,
-    (name, reason) each. Raises `ValueError` if none is left or for ab of another shape or not finite.
+    true and predicted, to (B,). Returns a row an image and method, "gray" last: image (name), method, psnr (dB), ssim,
+    rmse (levels), snr (dB), ciede2000, colorfulness, colorfulness_error, ab_error (units), ab_histogram,
+    true_colorfulness, in_color (true: at least 5). Unreadable photos are left out, named in a printed line and in
+    `.attrs["skipped"]`, (name, reason) each. Raises `ValueError` if none is left or for ab of another shape or not
+    finite.
     tests/test_evaluation.py.
     """
     methods = dict(predict) if isinstance(predict, Mapping) else {method: predict}
