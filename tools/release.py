@@ -40,7 +40,7 @@ near-gray photos were left out. No COCO image is among them. `split.json` names 
 
 ## Recipe
 
-{epochs} epochs, {looks:,} looks at photos, {minutes:.0f} minutes on {cores} cores of a CPU ({device}), {precision}.
+{epochs} epochs, {looks:,} looks at photos, {minutes:.0f} minutes on {cores} of a CPU ({device}), {precision}.
 The loss is {loss} on ab, AdamW, warm-up and cosine, a running average of the weights. {small_epochs} epochs at
 {small_size} px, the others at {image_size} px, random crops, mirror images, changed contrast and gamma. In use, the
 photo and its mirror image are both asked. All settings: `config.json`; loss by epoch: `history.csv`. Choices among
@@ -78,6 +78,7 @@ def model_card(release: Path) -> str:
     history, metrics = pd.read_csv(release / "history.csv"), pd.read_csv(release / "metrics.csv")
     colored = metrics[metrics["in_color"]]
     wins, photos = count_wins(colored)
+    cores = "one core" if environment["cores"] == 1 else f"{environment['cores']} cores"
     digits = {name: decimals for name, (_, decimals) in LABELS.items()}
     rows = []
     for row in compare_methods(colored).itertuples():
@@ -88,7 +89,7 @@ def model_card(release: Path) -> str:
         parameters=sum(p.numel() for p in load_model(release)[0].parameters()), palette=config.palette,
         megabytes=(release / BEST).stat().st_size / 1e6, train=len(split["train"]), val=len(split["val"]),
         epochs=len(history), looks=len(split["train"]) * config.crops_per_photo * len(history),
-        minutes=history["seconds"].sum() / 60, cores=environment["cores"], device=environment["device"],
+        minutes=history["seconds"].sum() / 60, cores=cores, device=environment["device"],
         precision=environment["precision"], loss={"l1": "L1", "huber": "Huber's"}[config.loss],
         small_epochs=config.small_epochs, small_size=config.small_size, image_size=config.image_size,
         photos=photos, rows="\n".join(rows), wins=wins,
