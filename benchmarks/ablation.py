@@ -124,9 +124,9 @@ def main() -> None:
         if (trained_run(row, seed) / BEST).is_file()
     ]
     table = pd.DataFrame(rows)
-    if options.row and path.exists():  # the other rows stay as they are
+    if path.exists():  # rows whose runs are elsewhere stay as they are
         before = pd.read_csv(path)
-        table = pd.concat([before[before["row"] != options.row], table])
+        table = pd.concat([before[~before["row"].isin(table["row"])], table])
     table = table.sort_values(["row", "seed"], key=lambda c: c.map(TABLE.index) if c.name == "row" else c)
     write_text(path, table.to_csv(index=False, float_format="%.5g"))
     print(table.to_string())

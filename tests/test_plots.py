@@ -59,6 +59,7 @@ def history():
 def nothing_open_and_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # what other tests have left open ends at any time
         yield
     assert plt.get_fignums() == [], "a figure left in pyplot would show twice in a notebook"
 
