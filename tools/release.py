@@ -63,7 +63,7 @@ The photos themselves have a colourfulness of {truth:.1f}.
 Skies, night skies, lawns, fur and wood get a likely hue, usually too little of it. Strong colours that lightness does
 not give away are missing: a red saucer comes out olive, an orange space suit brown, a flag gray. Even gray planes turn
 blue, also the moon's. Skin is hardly warmer than gray, in the few portraits that we have; the training photos hold more
-dogs than people, and we know nothing of how it treats different skins. What is small takes the colour of what is around.
+dogs than people, and we know nothing of how it treats different skins. Small things take the colour of what is around.
 
 ## Limits
 
