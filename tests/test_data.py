@@ -1,5 +1,6 @@
 """Finding, splitting, reading and serving photos."""
 
+import io
 import itertools
 import random
 import struct
@@ -11,7 +12,7 @@ import pytest
 import skimage.color
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageCms
 from torch.utils.data import Dataset
 
 from colorlib import cache, data
@@ -201,7 +202,10 @@ def everything(dataset: ColorizationDataset) -> torch.Tensor:
 def straightforward(path: Path, side: int) -> np.ndarray:
     """L and ab of a photo without colorlib: Pillow resizes, scikit-image converts; float64 (3, side, side)."""
     with Image.open(path) as image:
-        small = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+        rgb = image.convert("RGB")
+        if b"Adobe RGB" in (profile := image.info.get("icc_profile", b"")):  # one of the sample photos
+            rgb = ImageCms.profileToProfile(rgb, io.BytesIO(profile), ImageCms.createProfile("sRGB"))
+    small = rgb.resize((side, side), Image.Resampling.BICUBIC)
     lab = skimage.color.rgb2lab(np.asarray(small)).transpose(2, 0, 1)
     return np.concatenate([lab[:1] / 50 - 1, lab[1:] / 128])
 

@@ -287,6 +287,7 @@ def test_files_are_closed(tmp_path):
     pages = as_file(picture(), ".tif", tmp_path, save_all=True, append_images=[Image.fromarray(picture())])
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(good.read_bytes()[:200])
+    gc.collect()  # what other tests have left open is not ours
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ResourceWarning)
         read_photo(good), read_photo(pages)
