@@ -122,7 +122,8 @@ def plot_sensitivity(table: pd.DataFrame) -> Figure:
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("{x:g}")
         ax.tick_params(which="minor", labelsize=6)
-        ax.legend(fontsize=7)
+        ax.set_ylim(top=3 * ax.get_ylim()[1])  # room for the legend above the curves
+        ax.legend(fontsize=7, loc="upper right")
     for ax in axes.flat[len(settings) :]:
         ax.remove()
     for row in axes:
