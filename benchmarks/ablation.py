@@ -3,9 +3,9 @@
 python benchmarks/ablation.py train ROW [--seed N]     one row of the ablation, or a run of the leak, on --data
 python benchmarks/ablation.py score [ROW]              the table, from all rows that are trained, or one row of it anew
 
-Each row sees the same number of photos with the same, half-width network, at 64 px: what a processor core can do in a
-quarter of an hour. The rows of the leak train on 1,000 photos for 50 epochs by the original recipe, with the 100 test
-photos among them or with 100 others in their place. Runs lie in outputs/ablation-*; the table is written to
+Each row sees the same number of photos with the same, half-width network, at 64 px: what an idle processor core can
+do in five to ten minutes. The rows of the leak train on 1,000 photos for 50 epochs by the original recipe, with the
+100 test photos among them or with 100 others in their place. Runs lie in outputs/ablation-*; the table is written to
 outputs/release/ablation.csv.
 """
 

@@ -134,16 +134,6 @@ def _exif(image: Image.Image | None) -> bytes:
         if place := dict(old.get_ifd(GPS)):
             exif[GPS] = place
         block = exif.tobytes()
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        OverflowError,
-        AttributeError,
-        SyntaxError,
-        OSError,
-        struct.error,
-    ):
+    except BROKEN_EXIF:
         return plain
     return block if len(block) < 65500 else plain  # more does not fit into a JPEG
