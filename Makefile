@@ -1,11 +1,12 @@
-# make run: the whole walk on the sample photos.  make test: everything that is checked.  make lab: JupyterLab.
+# make run: the whole walk on the sample photos.  make test: everything that is checked.  make quick: what takes seconds.
+# make lab: JupyterLab.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LISTS := pyproject.toml constraints.txt
 
-.PHONY: run test lab save report release sync format clean
+.PHONY: run test quick lab save report release sync format clean
 
 run: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py run
@@ -18,6 +19,12 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
+# before each commit
+quick: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q -m "not slow"
+
 # for authors: execute the notebooks in place, execute and export the report, renew badges and first cells
 save: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py save
@@ -27,7 +34,7 @@ report: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py export
 
 # a run becomes the release, with half-precision weights, scores, pictures and model card: make release RUN=name DATA=folder
-# with TRAIN=folder their mean colour is scored beside it, with BESIDE=run=label another run
+# with TRAIN=folder their mean color is scored beside it, with BESIDE=run=label another run
 release: $(VENV)/.notebooks
 	$(BIN)/python tools/release.py $(RUN) --data $(DATA) $(if $(TRAIN),--train $(TRAIN)) $(if $(BESIDE),--beside "$(BESIDE)")
 

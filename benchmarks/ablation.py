@@ -20,14 +20,13 @@ import torch
 
 from colorlib.checkpoint import BEST, load_model, run_folder
 from colorlib.colorize import Colorizer
-from colorlib.compare import compare_methods, count_wins
 from colorlib.config import SEED
 from colorlib.data import find_images
-from colorlib.evaluation import evaluate_model
-from colorlib.files import write_text
+from colorlib.evaluation import compare_methods, count_wins, evaluate_model
+from colorlib.system import write_text
 from colorlib.train import fit
 
-# the original network at half width; depth 5 leaves 2×2 of 64 px, as 7 does of 256 px
+# the original network at half width; depth 5 leaves 2×2 of 64 px, as depth 7 leaves of 256 px
 ORIGINAL = SEED.replace(width=32, depth=5, image_size=64, photo_size=96, epochs=4, test_fraction=0.0, val_fraction=0.02)
 RECIPE = ORIGINAL.replace(
     batch_size=32, learning_rate=1e-3, weight_decay=0.01, warmup=0.05, schedule="cosine", ema=0.995, dropout=0.1,
@@ -37,9 +36,9 @@ ROWS = {
     "original recipe": ORIGINAL,
     "new recipe": RECIPE,
     "new recipe, Huber": RECIPE.replace(loss="huber"),
-    "+ residual blocks": RECIPE.replace(loss="huber", residual=1),
-    "+ palette": RECIPE.replace(loss="huber", residual=1, palette=32),
-    "+ second residual block": RECIPE.replace(loss="huber", residual=2, palette=32),
+    "+ residual blocks": RECIPE.replace(loss="huber", residual_blocks=1),
+    "+ palette": RECIPE.replace(loss="huber", residual_blocks=1, palette=32),
+    "+ second residual block": RECIPE.replace(loss="huber", residual_blocks=2, palette=32),
 }
 FLIPS = "+ mirror images in use"  # the last row's run, scored once more with test-time flips
 LEAK = ORIGINAL.replace(depth=6, epochs=50, val_fraction=0.0)
@@ -79,10 +78,10 @@ def train(row: str, seed: int, data: Path, test: Path) -> None:
 
 
 def score(row: str, seed: int, photos: list[Path]) -> dict:
-    """A row's numbers on the photos in colour (psnr_all: on all), beside gray's, and the gains' intervals."""
+    """A row's numbers on the photos in color (psnr_all: on all), beside gray's, and the gains' intervals."""
     run = trained_run(row, seed)
     model, config = load_model(run)
-    config = config.replace(test_flips=row == FLIPS)
+    config = config.replace(flip_tta=row == FLIPS)
     metrics = evaluate_model(Colorizer(model, config, "float32").predict_ab, photos)
     every = metrics.loc[(metrics["method"] == "model") & np.isfinite(metrics["psnr"]), "psnr"].mean()
     metrics = metrics[metrics["in_color"]]

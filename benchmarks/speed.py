@@ -34,13 +34,12 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from colorlib.colorize import Colorizer
-from colorlib.config import PRECISIONS, SEED, Config
+from colorlib.config import SEED, Config
 from colorlib.data import ColorizationDataset, find_images, get_dataloader, sample_photos
-from colorlib.environment import describe_environment, pick_device, pick_precision
 from colorlib.model import UNet
 from colorlib.photo import read_photo
-from colorlib.state import Training
-from colorlib.train import train_epoch
+from colorlib.system import describe_environment, pick_device, pick_precision
+from colorlib.train import TrainState, train_epoch
 
 RESULTS = Path(__file__).parent / "results"
 EPOCHS = 30
@@ -68,6 +67,7 @@ class PlainDataset(Dataset):
 
 
 def plain_loader(paths: list[Path], config: Config, workers: int) -> DataLoader:
+    """Shuffled batches of a `PlainDataset`, made in worker processes."""
     return DataLoader(
         PlainDataset(paths, config.image_size), config.batch_size, shuffle=True, num_workers=workers,
         persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(), drop_last=True,
@@ -75,6 +75,7 @@ def plain_loader(paths: list[Path], config: Config, workers: int) -> DataLoader:
 
 
 def plain_training(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches, device: torch.device) -> float:
+    """One epoch in float32, which asks after every step how large the loss is; returns the sum of the losses."""
     model.train()
     total = 0.0
     for L, ab in batches:
@@ -89,6 +90,7 @@ def plain_training(model: torch.nn.Module, optimizer: torch.optim.Optimizer, bat
 
 @torch.no_grad()
 def plain_colorize(model: torch.nn.Module, image: Image.Image, size: int, device: torch.device) -> np.ndarray:
+    """Color a photo at its own size, the whole of it at once, in float64."""
     small = rgb2lab(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
     L = torch.from_numpy(small[None, None, ..., 0].astype(np.float32)) / 50 - 1
     ab = F.interpolate(model(L.to(device)), (image.height, image.width), mode="bilinear")[0].cpu() * 128
@@ -102,18 +104,12 @@ def plain_colorize(model: torch.nn.Module, image: Image.Image, size: int, device
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
     """How long a piece of work takes, the device's part included."""
-    wait(device)
+    wait, where = getattr(torch, device.type).synchronize, [] if device.type == "mps" else [device]
+    wait(*where)
     start = time.perf_counter()
     work()
-    wait(device)
+    wait(*where)
     return time.perf_counter() - start
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def in_turn(slow: Callable[[], object], fast: Callable[[], object], rounds: int, device: torch.device) -> list[float]:
@@ -237,6 +233,7 @@ class Clock:
         self.count, self.waited = count, 0.0
 
     def __call__(self, batches) -> Iterator:
+        """The first batches of an iterable."""
         batches = iter(batches)
         for _ in range(self.count):
             start = time.perf_counter()
@@ -255,21 +252,21 @@ def measure_training(
     torch.manual_seed(0)
     model = UNet(config.width, config.depth).to(device)
     adam = torch.optim.Adam(model.parameters(), config.learning_rate)
-    training = Training(config, device)
+    state = TrainState(config, device, total_steps=1)
     batch = next(iter(get_dataloader(photos, config.batch_size)))
 
     def plain() -> None:
         plain_training(model, adam, clock(loader), device)
 
-    def ours(training: Training, batches) -> None:
+    def ours(state: TrainState, batches) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # no progress bar between the rows
-            train_epoch(training, batches)
+            train_epoch(state, batches)
 
     def real() -> None:
-        ours(training, clock(get_dataloader(photos, config.batch_size, shuffle=True)))
+        ours(state, clock(get_dataloader(photos, config.batch_size, shuffle=True)))
 
     def synthetic() -> None:
-        ours(training, (batch for _ in range(clock.count)))
+        ours(state, (batch for _ in range(clock.count)))
 
     slow, fast = in_turn(plain, real, rounds, device)
     table.speed("training", images, slow, fast)
@@ -282,13 +279,13 @@ def measure_training(
     table.single("training on one batch that stays on the device", "images/s", images / without)
     table.single("speed with real data, of that", "%", 100 * without / with_data)
     network, step = count_operations(config)
-    rate = matrix_rate(device, training.precision)
+    rate = matrix_rate(device, state.precision)
     table.single("the network's arithmetic, a photo", "10⁹ operations", network / 1e9)
     table.single("a training step's arithmetic, a photo", "10⁹ operations", step / 1e9)
-    table.single(f"large matrix product, {training.precision}", "10¹² operations/s", rate / 1e12)
+    table.single(f"large matrix product, {state.precision}", "10¹² operations/s", rate / 1e12)
     table.single("training's share of that rate", "%", 100 * step * images / fast / rate)
     if not quick:
-        compiled = Training(config.replace(compile=True), device)
+        compiled = TrainState(config.replace(compile=True), device, total_steps=1)
 
         def fused() -> None:
             ours(compiled, clock(get_dataloader(photos, config.batch_size, shuffle=True)))
@@ -338,12 +335,12 @@ def measure_use(
         table.pair("memory for a 12-megapixel photo", "GB", *usage, usage[0] / usage[1])
     exact = Colorizer(model, config, "float32").colorize(small).astype(int)
     difference = np.abs(exact - colorizer.colorize(small)).mean()
-    what = f"colours in {config.precision} against float32, mean difference"
+    what = f"colors in {config.precision} against float32, mean difference"
     table.single(what, "8-bit steps", float(difference))
 
 
 def memory_of(ours: bool, jpeg: bytes, config: Config, device: str) -> float:
-    """GB of the computer's memory that a photo takes beyond the network that colours it."""
+    """GB of the computer's memory that a photo takes beyond the network that colors it."""
     model = UNet(config.width, config.depth).eval().to(device)
     colorizer = Colorizer(model, config, config.precision)
 
@@ -357,11 +354,12 @@ def memory_of(ours: bool, jpeg: bytes, config: Config, device: str) -> float:
 
 
 def main(arguments: list[str] | None = None) -> pd.DataFrame:
+    """Read the command line, measure, write the table and return it."""
     parser = argparse.ArgumentParser(description="Time colorlib against the straightforward way.")
     parser.add_argument("--data", help="folder of photos, of which 200 are used; default: cut from the sample photos")
     parser.add_argument("--device", help="cuda, cpu, …; default: the best there is")
     parser.add_argument("--workers", type=int, default=2, help="processes of the straightforward data loader")
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of colorlib's arithmetic")
+    parser.add_argument("--precision", default="auto", help="of colorlib's arithmetic")
     parser.add_argument("--rounds", type=int, default=3, help="how often each pair is measured")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
     parser.add_argument("--quick", action="store_true", help="a toy network and small photos: does everything run?")
@@ -373,7 +371,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     count = 12 if options.quick else 200
     about = describe_environment()
     name = about["device"] if device.type == "cuda" else f"{about['device']}, {about['cores']} cores"
-    warnings.filterwarnings("ignore", "Conversion from CIE-LAB")  # colours that sRGB cannot show
+    warnings.filterwarnings("ignore", "Conversion from CIE-LAB")  # colors that sRGB cannot show
     print(f"{name}; PyTorch {torch.__version__}; {options.workers} workers; {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         paths = find_images(options.data)[:count] if options.data else make_photos(Path(folder), count)

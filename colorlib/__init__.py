@@ -1,7 +1,27 @@
-"""colorlib: learn, train, judge and use automatic image colorization, one short module a step.
+"""Automatic image colorization in PyTorch: `colorlib.load()` gives a ready colorizer."""
 
-The way of the data: photo files → `data` → `color` (CIE Lab, scaled) → `model` → `color` → picture.
-Import what you need from its module, for example ``from colorlib.model import UNet``.
-"""
+import os
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from colorlib.colorize import Colorizer
+
+__version__ = "0.2.0"
+
+
+def load(run: str | os.PathLike | None = None, device: str | None = None) -> "Colorizer":
+    """Load a trained network together with the settings that its pictures need.
+
+    Args:
+        run: A run's name or folder; None: the release.
+        device: "cuda", "cpu", …; None takes the best there is.
+
+    Raises:
+        FileNotFoundError: If there is no such run.
+
+    Example:
+        >>> picture = colorlib.load().colorize("mill.jpg")  # uint8 (H, W, 3)
+    """
+    from colorlib.colorize import Colorizer  # here, so that `import colorlib` costs nothing
+
+    return Colorizer.from_run(run, device)

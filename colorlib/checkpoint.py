@@ -1,4 +1,4 @@
-"""Weights and run state on disk: written whole, read safely."""
+"""Weights and run state on disk: written whole, read safely; where runs lie, and the one finder of a run."""
 
 import dataclasses
 import json
@@ -7,21 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.utils import make_grid
 
+from colorlib.color import decode_lab, lab_to_rgb
 from colorlib.config import Config
-from colorlib.environment import kaggle_input, outputs_dir, repository_dir
-from colorlib.files import replacing, write_text
 from colorlib.model import UNet
+from colorlib.system.atomic import remove_leftovers, replacing, write_text
+from colorlib.system.distributed import rank
+from colorlib.system.environment import describe_environment, kaggle_input, outputs_dir, repository_dir
 
 BEST, LAST = "best.safetensors", "last.pt"
 RELEASE_RUN = "release"  # the run that colorlib ships
-# settings that may change without making a continued run another run
-MAY_CHANGE = {"epochs", "compile", "num_workers", "checkpoint_every", "keep_every", "samples", "test_flips"}
-# what `state.Training.state_dict` gives
-STATE = {"model", "running", "optimizer", "schedule", "scaler", "random"}
+STATE = {"model", "ema_model", "optimizer", "schedule", "scaler", "random"}  # what `train.TrainState.state_dict` gives
 STATE |= {"epoch", "step", "loss_sum", "photos", "history"}
 
 
@@ -30,7 +33,7 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
-    """Write the state of a run (tensors, numbers, text, lists and dicts of them), whole or not at all."""
+    """Write the state of a run, which is made of tensors, numbers, text, lists and dicts: whole or not at all."""
     with replacing(path) as temporary:
         torch.save(state, temporary)
 
@@ -38,7 +41,8 @@ def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, onto the CPU; nothing in the file is ever executed.
 
-    Raises `CheckpointError` for a damaged or foreign file, `FileNotFoundError` for a missing one.
+    Raises:
+        CheckpointError: If the file is damaged or foreign.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -59,9 +63,16 @@ def save_model(path: str | os.PathLike, model: UNet, config: Config, **notes: An
 def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tuple[UNet, Config]:
     """Load a trained network together with the settings that its pictures need.
 
-    run: the folder of a run, or a .safetensors file that `save_model` wrote. Returns the network in evaluation mode,
-    float32, on `device`, and its `Config`. Raises `FileNotFoundError` when there are no weights, and
-    `CheckpointError` when the file is damaged or belongs to another network. Checked by tests/test_checkpoint.py.
+    Args:
+        run: The folder of a run, or a .safetensors file that `save_model` wrote.
+        device: Where to put the network.
+
+    Returns:
+        The network in evaluation mode, float32, and its settings.
+
+    Raises:
+        FileNotFoundError: If there are no weights.
+        CheckpointError: If the file is damaged or belongs to another network.
     """
     path = Path(run)
     path = path / BEST if path.is_dir() else path
@@ -77,12 +88,19 @@ def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tu
     if "config" not in metadata:
         raise CheckpointError(f"{path.name} holds no settings: it was not written by colorlib")
     try:
-        config = Config.from_json(metadata["config"])
-        model = UNet(*config.network)
+        config = Config.from_json(_renamed(metadata["config"]))
+        model = UNet(**config.network)
+        if config.palette and not config.palette_likelihood:  # written before palettes had spreads: none is used
+            weights = {name: w for name, w in model.state_dict().items() if "spread" in name} | weights
         model.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path.name}: the weights do not fit their settings ({error})") from error
     return model.eval().to(device), config
+
+
+def _renamed(text: str) -> str:
+    """Settings as they were written before two of them were renamed."""
+    return text.replace('"residual"', '"residual_blocks"').replace('"test_flips"', '"flip_tta"')
 
 
 def run_folder(run: str | os.PathLike) -> Path:
@@ -99,21 +117,21 @@ def describe_run(run: Path, config: Config, split: Mapping[str, Sequence[Path]])
 
 
 def load_state(run: Path, config: Config, split: Mapping[str, Sequence[Path]]) -> dict[str, Any] | None:
-    """What a run needs to go on, from its last.pt; None for a new run.
+    """Read what a run needs to go on, from its last.pt; None for a new run.
 
-    Raises `ValueError` when the run was begun with other photos, or other settings than may change on the way, and
-    `CheckpointError` when last.pt is something else.
+    Raises:
+        ValueError: If the run was begun with other photos, or with other settings than may change on the way.
+        CheckpointError: If last.pt is something else.
     """
     if not (run / LAST).exists():
         return None
     state = load_checkpoint(run / LAST)
     if not isinstance(state, dict) or STATE - state.keys():
         raise CheckpointError(f"{LAST} of run {run.name} is not the state of a run: delete it to start anew")
-    before = dataclasses.asdict(Config.from_json((run / "config.json").read_text(encoding="utf-8")))
-    now = dataclasses.asdict(config)
-    changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]
-    changed = [change for change in changed if change.split()[0] not in MAY_CHANGE]
-    if changed:
+    before = Config.from_json((run / "config.json").read_text(encoding="utf-8"))
+    fixed = [field.name for field in dataclasses.fields(Config) if not field.metadata.get("free")]
+    pairs = [(name, getattr(before, name), getattr(config, name)) for name in fixed]
+    if changed := [f"{name} was {old}, is {new}" for name, old, new in pairs if old != new]:
         raise ValueError(f"run {run.name} was begun otherwise ({'; '.join(changed)}): give the new run another name")
     if json.loads((run / "split.json").read_text(encoding="utf-8")) != _relative(split):
         raise ValueError(f"run {run.name} was begun with other photos: give the new run another name")
@@ -126,26 +144,111 @@ def _relative(split: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
     return {part: [Path(os.path.relpath(path, root)).as_posix() for path in paths] for part, paths in split.items()}
 
 
-def find_run(name: str | None = None) -> Path:
+class RunRecorder:
+    """Writes what a training leaves in its folder; of several processes, only the first one writes.
+
+    Args:
+        run: The folder.
+        state: A `train.TrainState`.
+        split: The photos of each part.
+        examples: L (B, 1, S, S) and ab (B, 2, S, S) of the photos in the sample pictures.
+    """
+
+    def __init__(self, run: Path, state: Any, split: Mapping[str, Sequence[Path]], examples: tuple[Tensor, Tensor]):
+        self.run, self.state, self.examples = run, state, examples
+        if rank() == 0:
+            remove_leftovers(run)
+            describe_run(run, state.config, split)
+            environment = describe_environment() | {"trained_on": str(state.device), "precision": state.precision}
+            write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+    @property
+    def picture(self) -> Path:
+        """Path of the newest sample picture; see `save_some_examples`."""
+        return self.run / "samples" / f"epoch_{len(self.state.history) - 1:03d}.png"  # counted from 000
+
+    def after_step(self) -> None:
+        """Write last.pt every `checkpoint_every` steps."""
+        every = self.state.config.checkpoint_every
+        if every and self.state.step % every == 0:
+            self._save_state()
+
+    def after_epoch(self) -> None:
+        """Write sample picture, weights and history, and last.pt after all of them: with it an epoch counts."""
+        model, config, history = self.state.eval_model, self.state.config, pd.DataFrame(self.state.history)
+        if rank() == 0:
+            notes = {"epoch": len(history), "val_loss": history["val_loss"].iloc[-1]}
+            save_some_examples(model, *self.examples, self.picture)
+            if history["val_loss"].idxmin() == len(history) - 1:
+                save_model(self.run / BEST, model, config, **notes)
+            if config.keep_every and len(history) % config.keep_every == 0:
+                save_model(self.run / "weights" / f"{self.picture.stem}.safetensors", model, config, **notes)
+            write_text(self.run / "history.csv", history.to_csv(index=False))
+        self._save_state()
+
+    def _save_state(self) -> None:
+        saved = self.state.state_dict()  # all processes together
+        if rank() == 0:
+            save_checkpoint(self.run / LAST, saved)
+
+
+@torch.no_grad()
+def save_some_examples(model: nn.Module, L: Tensor, ab: Tensor, path: str | os.PathLike) -> None:
+    """Save a picture of three rows: the photos in gray, as the network colors them, and as they are.
+
+    Args:
+        model: The network.
+        L: Scaled lightness (B, 1, S, S).
+        ab: True scaled ab (B, 2, S, S).
+        path: Of a PNG file.
+    """
+    predicted = model.eval()(L.to(next(model.parameters()).device)).float().cpu()
+    L, ab = L.cpu(), ab.cpu()
+    rgb = torch.cat([lab_to_rgb(decode_lab(L, colors)) for colors in (torch.zeros_like(ab), predicted, ab)])
+    grid = (make_grid(rgb, nrow=len(L), padding=4, pad_value=1) * 255).round().to(torch.uint8)
+    with replacing(path) as temporary:
+        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(temporary)
+
+
+def find_runs() -> dict[str, Path]:
+    """Find the folders of all trained runs, by name: the release first, then the newest one.
+
+    Looks in the outputs folder, then among Kaggle's inputs, then in the repository's outputs; of two runs of one name,
+    the first that is found counts.
+    """
+    runs: dict[str, Path] = {}
+    for folder in _run_places():
+        # a data set made of a notebook's output may hold runs a few levels deep
+        depths = range(1, 6) if folder == kaggle_input() else [1]
+        weights = [path for depth in depths for path in folder.glob("*/" * depth + BEST)]
+        for path in sorted(weights, key=_age):
+            runs.setdefault(path.parent.name, path.parent)
+    return dict(sorted(runs.items(), key=lambda run: (run[0] != RELEASE_RUN, _age(run[1] / BEST))))
+
+
+def _run_places() -> list[Path]:
+    repository = repository_dir()
+    return [outputs_dir(), kaggle_input(), *([repository / "outputs"] if repository else [])]
+
+
+def _age(path: Path) -> float:
+    return -path.stat().st_mtime
+
+
+def find_run(name: str | os.PathLike | None = None) -> Path:
     """Find the folder of a trained run.
 
-    name: a run's name, or the path of its folder; empty: the release, or where there is none, the newest run. Looks in
-    the outputs folder, then among Kaggle's inputs, then in the repository's outputs. Raises `FileNotFoundError` that
-    says where it looked.
+    Args:
+        name: A run's name, or the path of its folder; empty: the release, or where there is none, the newest run.
+
+    Raises:
+        FileNotFoundError: If there is none; the message says where it looked.
     """
     if name and (Path(name) / BEST).is_file():
         return Path(name)
-    folders = [outputs_dir(), kaggle_input()]
-    if repository := repository_dir():
-        folders.append(repository / "outputs")
-    # a run lies directly in outputs/; a data set made of a notebook's output may hold it a few levels deeper
-    deep = ["*", "*/*", "*/*/*", "*/*/*/*", "*/*/*/*/*"]
-    for chosen in [name] if name else [RELEASE_RUN, "*"]:
-        for folder in folders:
-            depths = deep if folder == kaggle_input() else ["*"]
-            runs = [path.parent for depth in depths for path in folder.glob(f"{depth}/{BEST}")]
-            if runs := [run for run in runs if chosen in ("*", run.name)]:
-                return max(runs, key=lambda run: (run / BEST).stat().st_mtime)
-    wanted = f"run {name!r}" if name else "trained run"
-    places = " or ".join(dict.fromkeys(str(folder) for folder in folders))
+    runs = find_runs()
+    if runs and (not name or str(name) in runs):
+        return runs[str(name)] if name else next(iter(runs.values()))
+    wanted = f"run {str(name)!r}" if name else "trained run"
+    places = " or ".join(dict.fromkeys(map(str, _run_places())))
     raise FileNotFoundError(f"no {wanted} in {places}: train one with notebook 03 or `python -m colorlib.train`")

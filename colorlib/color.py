@@ -2,7 +2,7 @@
 
 L* (lightness, 0…100) is what a black-and-white photo knows; a* (green to red) and b* (blue to yellow)
 are what the network has to guess. Follows IEC 61966-2-1 (sRGB) and CIE 15 (Lab, D65 white, 2° observer)
-with the constants of scikit-image, which tests/test_color.py takes as the oracle.
+with the constants of scikit-image.
 """
 
 import numpy as np
@@ -24,10 +24,18 @@ AB_RANGE = 128.0  # ab = ab*/128 lies in (−1, 1)
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert sRGB to CIE Lab.
 
-    rgb: (..., 3, H, W), values in [0, 1]; half precision is computed in float32.
-    Returns L*a*b* of the same shape, float32 (float64 for float64): L* in [0, 100], a* and b* in about
-    [−108, 99]. Raises `ValueError` when the third last side is not 3 or the values are not floating point.
-    Source: IEC 61966-2-1 and CIE 15. Checked against scikit-image in tests/test_color.py.
+    Args:
+        rgb: (..., 3, H, W) in [0, 1]; half precision is computed in float32.
+
+    Returns:
+        L*a*b* of the same shape, float32 (float64 for float64): L* in [0, 100], a* and b* in about [−108, 99].
+
+    Raises:
+        ValueError: If the third last side is not 3, or the values are not floating point.
+
+    Example:
+        >>> rgb_to_lab(torch.ones(3, 1, 1)).flatten().round()  # white
+        tensor([100., 0., 0.])
     """
     rgb = _checked(rgb, "rgb")
     # 1. undo the transfer curve: from code values to light
@@ -41,28 +49,36 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """Convert CIE Lab to sRGB; colours that sRGB cannot show are clamped (`out_of_gamut` tells which).
+    """Convert CIE Lab to sRGB; colors that sRGB cannot show are clamped (`out_of_gamut` tells which).
 
-    lab: (..., 3, H, W), L* in [0, 100]. Returns sRGB of the same shape in [0, 1].
-    Raises `ValueError` like `rgb_to_lab`. Checked against scikit-image in tests/test_color.py.
+    Args:
+        lab: L*a*b* (..., 3, H, W), L* in [0, 100].
+
+    Returns:
+        sRGB of the same shape in [0, 1].
     """
     return _unclamped_rgb(lab).clamp(0, 1)
 
 
 def out_of_gamut(lab: Tensor, tolerance: float = 0.5 / 255) -> Tensor:
-    """Tell which pixels' colours sRGB cannot show.
+    """Tell which pixels' colors sRGB cannot show; the mean is the share of clamped pixels.
 
-    lab: (..., 3, H, W). Returns a boolean (..., H, W): true where a channel of sRGB leaves [0, 1] by more than
-    `tolerance` (half an 8-bit step). Its mean is the share of clamped pixels. Checked by tests/test_color.py.
+    Args:
+        lab: L*a*b* (..., 3, H, W).
+        tolerance: By how much a channel of sRGB may leave [0, 1]: half an 8-bit step.
+
+    Returns:
+        Boolean (..., H, W).
     """
     rgb = _unclamped_rgb(lab)
     return ((rgb < -tolerance) | (rgb > 1 + tolerance)).any(dim=-3)
 
 
 def encode_lab(lab: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale Lab for the network: L = L*/50 − 1 and ab = ab*/128.
+    """Scale Lab (..., 3, H, W) for the network: L = L*/50 − 1 and ab = ab*/128.
 
-    lab: (..., 3, H, W). Returns L (..., 1, H, W) in [−1, 1] and ab (..., 2, H, W) in (−1, 1).
+    Returns:
+        L (..., 1, H, W) in [−1, 1] and ab (..., 2, H, W) in (−1, 1).
     """
     return lab[..., :1, :, :] / L_HALF_RANGE - 1, lab[..., 1:, :, :] / AB_RANGE
 
@@ -75,8 +91,15 @@ def decode_lab(L: Tensor, ab: Tensor) -> Tensor:
 def lab_to_rgb_image(L: Tensor, ab: Tensor) -> np.ndarray:
     """Turn one scaled L and ab into an ordinary picture.
 
-    L: (1, H, W) and ab: (2, H, W), or both with a batch side of 1 before; any device.
-    Returns uint8 (H, W, 3), rounded to the nearest level. Raises `ValueError` for more than one picture.
+    Args:
+        L: (1, H, W), or (1, 1, H, W); any device.
+        ab: (2, H, W), or (1, 2, H, W).
+
+    Returns:
+        uint8 (H, W, 3), rounded to the nearest level.
+
+    Raises:
+        ValueError: If there is more than one picture.
     """
     L, ab = (t.squeeze(0) if t.ndim == 4 and len(t) == 1 else t for t in (L, ab))
     if L.ndim != 3 or ab.ndim != 3:

@@ -1,5 +1,6 @@
-"""Photos: find them, split them, serve them as batches of L and ab on the device."""
+"""Photos: find them, split them, serve them as batches of L and ab on the device, in random views."""
 
+import math
 import os
 import random
 import re
@@ -13,14 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from colorlib.augment import random_tone, random_view
-from colorlib.cache import PhotoCache
 from colorlib.color import encode_lab, rgb_to_lab
 from colorlib.config import Config
-from colorlib.download import find_coco
-from colorlib.environment import free_memory
-from colorlib.photo import PHOTO_SUFFIXES
+from colorlib.photo import PHOTO_SUFFIXES, short_side
+from colorlib.system import PhotoCache, find_coco, free_memory
 
+Paths, Device = Sequence[str | os.PathLike], str | torch.device
 COCO_NAME = re.compile(r"\d{12}\.jpg")  # 000000000139.jpg
 COCO_TEST_PHOTOS = 100
 LEVELS = 32767  # of a 16-bit number on either side of 0
@@ -33,10 +32,12 @@ SAMPLES = {
 
 
 def sample_photos(kind: str = "color") -> list[Path]:
-    """Paths of the photographs that scikit-image and matplotlib bring along: no download, free licences.
+    """Find the photographs that scikit-image and matplotlib bring along: no download, free licenses.
 
-    kind: "color" (eight photos) or "gray" (three real black-and-white ones); anything else raises `ValueError`.
-    data/README.md names each one's author and licence. Checked by tests/test_data.py.
+    data/README.md names each one's author and license.
+
+    Args:
+        kind: "color" (eight photos) or "gray" (three real black-and-white ones).
     """
     if kind not in SAMPLES:
         raise ValueError(f"kind must be one of {', '.join(SAMPLES)}, got {kind!r}")
@@ -49,10 +50,11 @@ def sample_photos(kind: str = "color") -> list[Path]:
 
 
 def find_images(folder: str | os.PathLike) -> list[Path]:
-    """All photos in a folder and the folders below it, sorted by path.
+    """Find all photos in a folder and the folders below it, sorted, by `PHOTO_SUFFIXES`; hidden ones are left out.
 
-    By suffix: JPEG, PNG, WebP, BMP, TIFF; hidden files and folders are left out. Raises `FileNotFoundError` when the
-    folder is missing, `NotADirectoryError` when it is a file, and `ValueError` when it holds no photo.
+    Raises:
+        OSError: If the folder is missing or a file.
+        ValueError: If it holds no photo.
     """
     folder = Path(folder).expanduser()
     if not folder.exists():
@@ -72,7 +74,7 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 
 
 def find_photos(folder: str | os.PathLike = "") -> list[Path]:
-    """The photos to work with: those of `folder`; else COCO val2017 if a copy is found; else the sample photos."""
+    """Find the photos to work with: those of `folder`; else COCO val2017 if a copy is found; else the sample photos."""
     if folder:
         return find_images(folder)
     coco = find_coco()
@@ -84,9 +86,14 @@ def split_paths(
 ) -> dict[str, list[Path]]:
     """Split photos into "train", "val" and "test": every photo in exactly one, the same for the same seed.
 
-    val_fraction, test_fraction: shares of the photos, at least one photo each if above 0. For COCO val2017 (all
-    names are 12 digits) the test part is always its first 100 images in name order, so that scores stay comparable.
-    Raises `ValueError` when nothing is left to train on. Checked by tests/test_data.py.
+    Of COCO val2017 (all names are 12 digits) the test part is always the first 100 images in name order, so that
+    scores stay comparable.
+
+    Args:
+        paths: Image files.
+        val_fraction: Share that chooses the best epoch; at least one photo if above 0.
+        test_fraction: Share that is never trained on; at least one photo if above 0.
+        seed: What the split depends on, besides the paths.
     """
     rest = sorted({Path(path) for path in paths})
     total = len(rest)
@@ -106,68 +113,117 @@ def split_paths(
     return {"train": sorted(train), "val": sorted(val), "test": sorted(test)}
 
 
+def random_view(lab: Tensor, chance: Tensor, config: Config, size: int) -> Tensor:
+    """Crop, mirror and turn each photo of a batch at random, L and ab together: (B, 3, size, size).
+
+    Args:
+        lab: Scaled L and ab (B, 3, H, W).
+        chance: What decides, (B, 5), uniform in [0, 1).
+        config: `min_crop`, `flip` and `rotate`.
+        size: Side of the result, px.
+    """
+    crop, turn, mirror, x, y = chance.unbind(dim=1)
+    side = (config.min_crop + (1 - config.min_crop) * crop).sqrt()  # share of the photo's side
+    angle = math.radians(config.rotate) * (2 * turn - 1)
+    sign = 1 - 2 * (mirror < 0.5).float() * config.flip
+    cos, sin = side * angle.cos(), side * angle.sin()
+    shift_x, shift_y = (1 - side) * (2 * x - 1), (1 - side) * (2 * y - 1)
+    matrix = torch.stack([sign * cos, -sin, shift_x, sign * sin, cos, shift_y], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, [len(lab), 3, size, size], align_corners=False)
+    return F.grid_sample(lab, grid, padding_mode="reflection", align_corners=False)
+
+
+def random_tone(lab: Tensor, chance: Tensor, config: Config) -> Tensor:
+    """Change the gamma and the contrast of each photo's L, and the saturation of ab, at random: (B, 3, H, W).
+
+    Args:
+        lab: Scaled L and ab (B, 3, H, W).
+        chance: What decides, (B, 3), uniform in [0, 1).
+        config: `gamma`, `contrast` and `saturation`, the largest changes.
+    """
+    gamma, contrast, saturation = (2 * chance - 1).view(-1, 3, 1, 1, 1).unbind(dim=1)  # (B, 1, 1, 1) each
+    L, ab = lab[:, :1], lab[:, 1:]
+    if config.gamma:
+        L = 2 * ((L + 1) / 2).clamp(0, 1) ** torch.exp(config.gamma * gamma) - 1
+    mean = L.mean(dim=(2, 3), keepdim=True)
+    L = mean + (L - mean) * (1 + config.contrast * contrast)
+    return torch.cat([L, ab * (1 + config.saturation * saturation)], dim=1).clamp(-1, 1)
+
+
 class ColorizationDataset(Dataset):
     """Photos as pairs of L and ab, scaled for the network, on the device that it computes on.
 
-    paths: image files. config: `image_size` is the side of the result, `photo_size` that of the photos which random
-    crops are taken from. augment: apply the config's augmentation, `crops_per_photo` times an epoch; else each photo
-    comes once, whole. device: where L and ab come out. cache: folder of photo caches; None keeps the photos in memory.
-    Item i is {"L": (1, S, S) in [−1, 1], "ab": (2, S, S) in (−1, 1)}, float32, and depends only on the seed, the epoch
-    (`set_epoch`) and i; several numbers at once, an int64 tensor (B,), give a batch. `paths` names the photos,
-    `skipped` the files that cannot be read, with the reason. Raises like `PhotoCache`. Where memory allows, Lab is
-    computed once and kept on the device as 16-bit numbers (`resident`); its steps of 1/32767 are finer than an 8-bit
-    photo's by far. Else each batch comes from the cache. Checked by tests/test_data.py.
+    Item i depends only on the seed, the epoch (`set_epoch`) and i. Where memory allows, Lab is computed once and kept
+    on the device as 16-bit numbers, whose steps of 1/32767 are finer than an 8-bit photo's by far.
+
+    Args:
+        paths: Image files; `paths` names those that are served, `skipped` those that cannot be read, with the reason.
+        config: `photo_size` / `image_size` says how much larger than a view the photos are kept.
+        augment: Serve random views, `crops_per_photo` of each photo an epoch; else each photo once, whole.
+        device: Where L and ab come out.
+        cache: Folder of photo caches; None keeps the photos in memory.
+        size: Side S of what comes out, px (None: `config.image_size`); photos of a shorter side are left out.
+
+    Raises:
+        ValueError: If no photo can be read, or none is large enough.
     """
 
     def __init__(
-        self,
-        paths: Sequence[str | os.PathLike],
-        config: Config,
-        augment: bool = False,
-        device: str | torch.device = "cpu",
-        cache: str | os.PathLike | None = None,
-    ):
-        self.config, self.device = config, torch.device(device)
-        self.training, self.augment = augment, augment and config.augments
+        self, paths: Paths, config: Config, augment: bool = False, device: Device = "cpu", cache: Path | None = None,
+        size: int | None = None,
+    ):  # fmt: skip
+        self.config, self.device, self.size = config, torch.device(device), size or config.image_size
+        self.augment = augment and config.augments
         self.copies = config.crops_per_photo if augment else 1
-        side = config.photo_size if self.augment else config.image_size
-        self.photos = PhotoCache(paths, side, cache, config.num_workers)
+        side = round(self.size * config.photo_size / config.image_size) if self.augment else self.size
+        large = [path for path in paths if short_side(path) >= self.size]
+        if len(large) < len(paths):
+            print(f"left out: {len(paths) - len(large)} of {len(paths)} photos, which are smaller than {self.size} px")
+        if paths and not large:
+            raise ValueError(f"no photo is {self.size} px high and wide: lower image_size, or add larger photos")
+        self.photos = PhotoCache(large, side, cache, config.num_workers)
         self.paths, self.skipped = self.photos.paths, self.photos.skipped
+        self.lab: Tensor | None = None  # of all photos, (N, side, side, 3), from the first batch on
         self.resident = len(self.paths) * side**2 * 6 < free_memory(self.device) / 2  # 3 planes of 2 bytes
         self.home = self.device if self.resident else torch.device("cpu")  # where photos and their numbers lie
-        if self.resident:
-            self.lab = torch.empty(len(self.paths), side, side, 3, dtype=torch.int16, device=self.device)
-            for rows in torch.arange(len(self.paths)).split(16):
-                lab = self._scaled_lab(self.photos[rows])
-                self.lab[rows[0] : rows[-1] + 1] = (lab * LEVELS).round().permute(0, 2, 3, 1)
         self.set_epoch(0)
 
     def __len__(self) -> int:
+        """Items of an epoch."""
         return len(self.paths) * self.copies
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose which random crops come next."""
+        """Choose which random views come next."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch + 1)
         self.chance = torch.rand(len(self), 8, generator=generator).to(self.home)  # 8 decisions for each item
-        self.small = self.training and epoch < self.config.small_epochs
 
-    def __getitem__(self, index: int | Tensor) -> dict[str, Tensor]:
-        if not isinstance(index, Tensor):
-            if not 0 <= index < len(self):  # what ends a `for` loop over the photos
-                raise IndexError(f"there are {len(self)} items, from 0 on; got {index}")
-            batch = self[torch.tensor([index], device=self.home)]
-            return {name: planes[0] for name, planes in batch.items()}
-        number = index % len(self.paths)
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """One photo: {"L": (1, S, S) in [−1, 1], "ab": (2, S, S) in (−1, 1)}, float32."""
+        if not 0 <= number < len(self):  # what ends a `for` loop over the photos
+            raise IndexError(f"there are {len(self)} items, from 0 on; got {number}")
+        batch = self.__getitems__(torch.tensor([number], device=self.home))
+        return {name: planes[0] for name, planes in batch.items()}
+
+    def __getitems__(self, numbers: Tensor) -> dict[str, Tensor]:
+        """Several photos, by their numbers (B,), int64: {"L": (B, 1, S, S), "ab": (B, 2, S, S)}."""
+        if self.resident and self.lab is None:
+            self._keep_lab()
+        rows = numbers % len(self.paths)
         if self.resident:
-            lab = self.lab.index_select(0, number).permute(0, 3, 1, 2).float().mul_(1 / LEVELS)
+            lab = self.lab.index_select(0, rows).permute(0, 3, 1, 2).float().mul_(1 / LEVELS)
         else:
-            lab = self._scaled_lab(self.photos[number])
+            lab = self._scaled_lab(self.photos[rows])
         if self.augment:
-            chance = self._to_device(self.chance[index])
-            lab = random_tone(random_view(lab, chance[:, :5], self.config), chance[:, 5:], self.config)
-        if self.small:
-            lab = F.interpolate(lab, (self.config.small_size, self.config.small_size), mode="area")
+            chance = self._to_device(self.chance[numbers])
+            lab = random_tone(random_view(lab, chance[:, :5], self.config, self.size), chance[:, 5:], self.config)
         return {"L": lab[:, :1], "ab": lab[:, 1:]}
+
+    def _keep_lab(self) -> None:
+        side = self.photos[torch.tensor([0])].shape[1]
+        self.lab = torch.empty(len(self.paths), side, side, 3, dtype=torch.int16, device=self.device)
+        for rows in torch.arange(len(self.paths)).split(16):
+            lab = self._scaled_lab(self.photos[rows])
+            self.lab[rows[0] : rows[-1] + 1] = (lab * LEVELS).round().permute(0, 2, 3, 1)
 
     def _scaled_lab(self, photos: Tensor) -> Tensor:
         """uint8 (B, H, W, 3) from the cache → L and ab together, (B, 3, H, W), on the device."""
@@ -183,18 +239,19 @@ class ColorizationDataset(Dataset):
 
 
 def get_dataloader(
-    dataset: ColorizationDataset,
-    batch_size: int,
-    shuffle: bool = False,
-    seed: int = 0,
-    first: int = 0,
+    dataset: ColorizationDataset, batch_size: int, shuffle: bool = False, seed: int = 0, first: int = 0,
     share: tuple[int, int] = (0, 1),
-) -> DataLoader:
-    """Batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)} on the dataset's device; the last one may be smaller.
+) -> DataLoader:  # fmt: skip
+    """Serve batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)} on the dataset's device; the last one may be smaller.
 
-    shuffle: in an order that hangs on the seed alone. first: number of the batch to begin with. share: (k, n) gives the
-    k-th of n parts of every batch, for n processes that work together; shuffled, that is for training, the parts are
-    equally large, and up to n − 1 photos of the last batch are left out.
+    Args:
+        dataset: The photos.
+        batch_size: B, of all processes together.
+        shuffle: Serve the photos in an order that depends only on the seed.
+        seed: Of that order.
+        first: Number of the batch to begin with.
+        share: (k, n) gives the k-th of n parts of every batch, for n processes that work together. Shuffled, that is
+            for training, the parts are equally large, and up to n − 1 photos of the last batch are left out.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(dataset), generator=generator) if shuffle else torch.arange(len(dataset))
@@ -204,4 +261,4 @@ def get_dataloader(
         batches = [batch[: len(batch) // n * n] for batch in batches]
     parts = [batch[k::n] for batch in batches if len(batch) > k]
     # with a generator of its own: a DataLoader draws a number when it starts, and dropout must not notice
-    return DataLoader(dataset, batch_size=None, sampler=parts[first:], generator=generator)
+    return DataLoader(dataset, batch_sampler=parts[first:], collate_fn=dict, generator=generator)

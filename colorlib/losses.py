@@ -1,28 +1,32 @@
-"""What training minimises: distances between predicted and true ab, both (B, 2, H, W) and scaled.
-
-Checked by hand in tests/test_losses.py.
-"""
+"""What training minimizes: distances between predicted and true ab, both (B, 2, H, W) and scaled."""
 
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.transforms.functional import normalize
 
-from colorlib.perceptual import Perceptual
+from colorlib.color import decode_lab, lab_to_rgb
+from colorlib.palette import Palette
+
+VGG_LAYERS = ["3", "8", "15"]  # the last ReLU of VGG16's first three stages
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class L1(nn.L1Loss):
-    """Mean absolute error between predicted and true ab.
+    """Mean absolute error of ab: 0.01 means 1.28 units of a* or b*.
 
-    0.01 means 1.28 units of a* or b*. The loss prefers the median colour when several are possible, which is
-    why plain L1 networks paint cautiously.
+    It prefers the median color when several are possible, which is why plain L1 networks paint cautiously.
     """
 
 
 class Huber(nn.Module):
     """Squared for errors below `delta`, absolute above, in the units of L1 (Huber 1964, doi:10.1214/aoms/1177703732).
 
-    delta: scaled ab; 0.1 is 12.8 units of a* or b*. Small errors count less than with L1, so that the answer to several
-    possible colours lies between their median and their mean. An error of delta costs delta/2. Raises `ValueError`
-    unless delta is above 0.
+    The answer to several possible colors lies between their median and their mean. An error of delta costs delta/2.
+
+    Args:
+        delta: Above 0, scaled ab; 0.1 is 12.8 units of a* or b*.
     """
 
     def __init__(self, delta: float = 0.1):
@@ -32,24 +36,78 @@ class Huber(nn.Module):
         self.delta = delta
 
     def forward(self, predicted: Tensor, true: Tensor) -> Tensor:
+        """Compare predicted and true ab: a scalar."""
         return F.huber_loss(predicted, true, delta=self.delta) / self.delta
 
 
-class ColorLoss(nn.Module):
-    """The loss that a `Config` asks for.
+def palette_nll(palette: Palette, true: Tensor) -> Tensor:
+    """Mean negative log-likelihood of the true colors, when each pixel draws its color from the palette.
 
-    name: "l1" or "huber". perceptual: weight of the `Perceptual` term; 0 leaves it, and VGG16, away.
-    forward: L (B, 1, H, W), predicted and true ab; half precision is computed in float32.
+    The density of a pixel's ab is a mixture: of color k by its weight, around c_k, proportional to
+    exp(−|ab − c_k| / s_k) / s_k². Without it nothing says that a palette's colors are those of the picture: far ones
+    can mix to the same mean.
+
+    Args:
+        palette: Of the batch.
+        true: Scaled ab (B, 2, H, W), averaged here to the sides of the palette's weights.
+    """
+    pixels = F.interpolate(true, palette.log_weights.shape[2:], mode="area").flatten(2)  # (B, 2, h·w)
+    colors, spreads = palette.colors.float(), palette.spreads.float().unsqueeze(-1)  # (B, K, 2), (B, K, 1)
+    lengths = colors.square().sum(2, keepdim=True) + pixels.square().sum(1, keepdim=True)
+    distance = (lengths - 2 * colors @ pixels).clamp(min=1e-8).sqrt()  # (B, K, h·w)
+    log_density = palette.log_weights.float().flatten(2) - distance / spreads - 2 * spreads.log()
+    return -log_density.logsumexp(dim=1).mean()
+
+
+class Perceptual(nn.Module):
+    """How different two pictures look to VGG16: mean absolute difference of its features at three depths.
+
+    After Johnson et al. 2016 (arXiv 1603.08155).
+
+    Args:
+        pretrained: Use ImageNet's weights (528 MB, downloaded once by torchvision); else random ones, for tests.
+
+    Raises:
+        OSError: If the weights cannot be downloaded.
     """
 
-    def __init__(self, name: str = "l1", perceptual: float = 0.0):
+    def __init__(self, pretrained: bool = True):
         super().__init__()
-        self.distance = {"l1": L1, "huber": Huber}[name]()
-        self.weight = perceptual
-        self.perceptual = Perceptual() if perceptual else None
+        weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1 if pretrained else None
+        try:
+            vgg = torchvision.models.vgg16(weights=weights)
+        except (OSError, RuntimeError) as error:  # no network, or a file that was cut short
+            message = f"VGG16's weights cannot be downloaded ({error}): train with perceptual 0, or with internet once"
+            raise OSError(message) from error
+        self.features = create_feature_extractor(vgg.features.eval().requires_grad_(False), VGG_LAYERS)
 
     def forward(self, L: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+        """Compare two pictures of one L (B, 1, H, W): a scalar."""
+        pictures = [normalize(lab_to_rgb(decode_lab(L, ab)), IMAGENET_MEAN, IMAGENET_STD) for ab in (predicted, true)]
+        layers = zip(*(self.features(picture).values() for picture in pictures), strict=True)
+        return sum(F.l1_loss(x, y) for x, y in layers) / len(VGG_LAYERS)
+
+
+class ColorLoss(nn.Module):
+    """The loss that a `Config` asks for: a distance, plus weighted terms.
+
+    Args:
+        name: "l1" or "huber".
+        palette_likelihood: Weight of `palette_nll`.
+        perceptual: Weight of `Perceptual`; 0 leaves it, and VGG16, away.
+    """
+
+    def __init__(self, name: str = "l1", palette_likelihood: float = 0.0, perceptual: float = 0.0):
+        super().__init__()
+        self.distance = {"l1": L1, "huber": Huber}[name]()
+        self.palette_likelihood, self.weight = palette_likelihood, perceptual
+        self.perceptual = Perceptual() if perceptual else None
+
+    def forward(self, L: Tensor, predicted: Tensor, true: Tensor, palette: Palette | None = None) -> Tensor:
+        """Judge a batch: L (B, 1, H, W), predicted and true ab (B, 2, H, W), and what was mixed to the predicted."""
         loss = self.distance(predicted.float(), true)
+        if self.palette_likelihood and palette is not None:
+            loss = loss + self.palette_likelihood * palette_nll(palette, true)
         if self.perceptual:
             loss = loss + self.weight * self.perceptual(L, predicted.float(), true)
         return loss

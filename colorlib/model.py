@@ -1,8 +1,7 @@
-"""The network: a U-Net from scratch that guesses ab from L, with a palette of colours if wanted.
+"""The network: a U-Net from scratch that guesses ab from L, with a palette of colors if wanted.
 
 After Ronneberger et al. 2015 (arXiv 1505.04597), with the 4×4, stride-2 blocks of Isola et al. 2017
-(arXiv 1611.07004) and, as an option, the residual blocks of He et al. 2015 (arXiv 1512.03385). Shapes and parameter
-counts are checked by tests/test_model.py.
+(arXiv 1611.07004) and, as an option, the residual blocks of He et al. 2015 (arXiv 1512.03385).
 """
 
 import torch
@@ -11,15 +10,20 @@ from torch import Tensor, nn
 
 from colorlib.palette import ColorPalette, Palette
 
-CORRECTION = 0.02  # by how much a pixel may leave the mixture of its palette's colours, in scaled ab
+CORRECTION = 0.02  # by how much a pixel may leave the mixture of its palette's colors, in scaled ab
 
 
 class UNetBlock(nn.Module):
     """One step down (halves the sides) or up (doubles them): convolution, batch norm, ReLU, perhaps dropout.
 
-    in_channels, out_channels: channels before and after. down: a convolution if true, else a transposed one; both 4×4,
-    stride 2, padding 1, without bias, which the batch norm would cancel. use_dropout: drop a share of the features
-    while training. forward: (B, in_channels, H, W) → (B, out_channels, H/2, W/2) or (B, out_channels, 2H, 2W).
+    The convolution is 4×4, stride 2, padding 1, without bias, which the batch norm would cancel.
+
+    Args:
+        in_channels: Channels before.
+        out_channels: Channels after.
+        down: A convolution if true, else a transposed one.
+        use_dropout: Drop a share of the features while training.
+        dropout: That share.
     """
 
     def __init__(self, in_channels: int, out_channels: int, down: bool, use_dropout: bool, dropout: float = 0.5):
@@ -30,14 +34,17 @@ class UNetBlock(nn.Module):
         self.dropout = nn.Dropout(dropout) if use_dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) → (B, out_channels, H/2, W/2), or with 2H and 2W."""
         return self.dropout(F.relu(self.norm(self.conv(x))))
 
 
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions whose result is added to what came in: deeper, at the same size.
 
-    channels: before and after. It starts as the identity: the second batch norm's factor is 0 until training raises it.
-    forward: (B, channels, H, W) → the same shape, for x of 0 or more.
+    It starts as the identity: the second batch norm's factor is 0 until training raises it.
+
+    Args:
+        channels: Channels before and after.
     """
 
     def __init__(self, channels: int):
@@ -49,21 +56,27 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) → the same shape, for x of 0 or more."""
         return F.relu(x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
 
 
 class UNet(nn.Module):
     """Encoder, bottleneck and decoder, with skips that carry the details across.
 
-    width: channels of the first block; they double up to 8 × width. depth: how often the sides are halved, bottleneck
-    included (7: 2×2 for a 256×256 input). dropout: share dropped in the first three decoder blocks. palette: colours of
-    a `ColorPalette` that ab is mixed from, and that the decoder's own output corrects a little; 0: that output alone.
-    residual: `ResidualBlock`s behind each encoder block but the first two.
-    forward: L (B, 1, H, W), scaled to [−1, 1], of any side → ab (B, 2, H, W) in [−1, 1], in the weights' precision.
-    width 64: 41,825,538 parameters at depth 7, 54,410,498 at depth 8. Raises `ValueError` for another shape.
+    At width 64 it has 41,825,538 parameters at depth 7, and 54,410,498 at depth 8.
+
+    Args:
+        width: Channels of the first block; they double up to 8 × width.
+        depth: How often the sides are halved, bottleneck included (7: 2×2 for a 256×256 input); at least 4.
+        dropout: Share dropped in the first three decoder blocks.
+        palette: Colors of a `ColorPalette` that ab is mixed from, and that the decoder's own output corrects a little;
+            0: that output alone.
+        residual_blocks: `ResidualBlock`s behind each encoder block but the first two.
     """
 
-    def __init__(self, width: int = 64, depth: int = 7, dropout: float = 0.5, palette: int = 0, residual: int = 0):
+    def __init__(
+        self, width: int = 64, depth: int = 7, dropout: float = 0.5, palette: int = 0, residual_blocks: int = 0
+    ):
         super().__init__()
         if depth < 4:
             raise ValueError(f"depth must be at least 4, three dropout blocks and the output; got {depth}")
@@ -83,15 +96,28 @@ class UNet(nn.Module):
         self.final = nn.ConvTranspose2d(inputs[-1], 2, kernel_size=4, stride=2, padding=1)
         # last of all, so that the original network starts from the same weights with and without them
         self.deeper = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(c) for _ in range(residual))) for c in channels[2:] if residual
+            nn.Sequential(*(ResidualBlock(c) for _ in range(residual_blocks))) for c in channels[2:] if residual_blocks
         )
         self.palette = ColorPalette(palette, inputs[:3], inputs[-1]) if palette else None
 
-    def forward(self, L: Tensor) -> Tensor:
-        return self.paint(L)[0]
+    def forward(self, L: Tensor, vividness: float = 0.0) -> Tensor:
+        """L (B, 1, H, W) → ab (B, 2, H, W); see `forward_with_palette`."""
+        return self.forward_with_palette(L, vividness)[0]
 
-    def paint(self, L: Tensor) -> tuple[Tensor, Palette | None]:
-        """What `forward` gives, and the colours that were chosen for each photo; None without a palette."""
+    def forward_with_palette(self, L: Tensor, vividness: float = 0.0) -> tuple[Tensor, Palette | None]:
+        """Guess the colors that belong to lightnesses, and say what they were mixed from.
+
+        Args:
+            L: Scaled lightness (B, 1, H, W) in [−1, 1], of any side.
+            vividness: See `Palette.weights`; without a palette it changes nothing.
+
+        Returns:
+            Scaled ab (B, 2, H, W) in [−1, 1], in the weights' precision, and the `Palette` of each photo, with
+            log_weights of half the (padded) sides; None without a palette.
+
+        Raises:
+            ValueError: If L has another shape.
+        """
         if L.ndim != 4 or L.shape[1] != 1:
             raise ValueError(f"expected L of shape (B, 1, H, W), got {tuple(L.shape)}")
         height, width = L.shape[-2:]
@@ -111,7 +137,7 @@ class UNet(nn.Module):
             scales.append(x)
         ab, palette = torch.tanh(self.final(x)), None  # (B, 2, 256, 256)
         if self.palette:
-            mixture, palette = self.palette(scales[:3], x)  # (B, 2, 128, 128)
-            mixture = F.interpolate(mixture, scale_factor=2, mode="bilinear")
+            palette = self.palette(scales[:3], x)
+            mixture = F.interpolate(palette.paint(vividness), scale_factor=2, mode="bilinear")
             ab = (mixture + CORRECTION * ab).clamp(-1, 1)
         return ab[..., :height, :width], palette

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import struct
 import warnings
@@ -10,10 +11,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
+Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+TURNS = dict(
+    enumerate(
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        start=2,
+    )
+)  # fmt: skip  (what EXIF's orientation numbers ask for)
 MAX_PIXELS = 100_000_000  # of a photo; a small file can claim to be far more, and fill the memory
 
 
@@ -22,14 +38,27 @@ class PhotoError(ValueError):
 
 
 @contextlib.contextmanager
-def open_image(source: str | os.PathLike | bytes | Image.Image) -> Iterator[Image.Image]:
-    """Open an image without decoding it, as Pillow does: `with open_image(path) as image`.
+def open_image(source: Photo) -> Iterator[Image.Image]:
+    """Open an image for a `with` block, without decoding it, as Pillow does.
 
-    source: as for `read_photo`. Raises like it, also for what goes wrong in the block, such as the decoding.
+    Args:
+        source: As for `read_photo`.
+
+    Raises:
+        PhotoError: As for `read_photo`, also for what goes wrong in the block, such as the decoding.
     """
     name = Path(source).name if isinstance(source, str | os.PathLike) else "the image"
-    if isinstance(source, bytes):
+    if isinstance(source, np.ndarray):
+        gray_or_rgb = source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)
+        if source.dtype != np.uint8 or not gray_or_rgb or not source.size:
+            raise PhotoError(f"expected a uint8 array (H, W, 3) or (H, W), got {source.dtype} {source.shape}")
+        source = Image.fromarray(source)
+    elif isinstance(source, bytes):
         source = io.BytesIO(source)
+    elif not isinstance(source, str | os.PathLike | Image.Image):
+        raise PhotoError(f"expected a path, a file's bytes, a Pillow image or an array, got {type(source).__name__}")
+    elif not isinstance(source, Image.Image) and os.path.isdir(source):
+        raise PhotoError(f"{os.fspath(source)!r} is a folder: give the path of one photo")
     try:
         if isinstance(source, Image.Image):
             _check_size(source, name)
@@ -41,7 +70,9 @@ def open_image(source: str | os.PathLike | bytes | Image.Image) -> Iterator[Imag
         with image:
             _check_size(image, name)
             yield image
-    except (FileNotFoundError, PhotoError):
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no photo {os.fspath(source)!r}: check the path") from error
+    except PhotoError:
         raise
     except Image.DecompressionBombError as error:
         raise PhotoError(f"{name}: too many pixels to open safely ({error})") from error
@@ -53,36 +84,60 @@ def open_image(source: str | os.PathLike | bytes | Image.Image) -> Iterator[Imag
         raise PhotoError(f"{name}: broken image file ({error})") from error
 
 
-def read_photo(source: str | os.PathLike | bytes | Image.Image, managed: bool = True) -> Image.Image:
+def read_photo(source: Photo, managed: bool = True) -> Image.Image:
     """Read a photo as it is meant to look.
 
-    source: a path, the bytes of a file, or a Pillow image of any mode. Returns a Pillow image of mode "RGB", upright
-    (EXIF orientation applied), in sRGB: an ICC profile in the file is applied if it is a sound one. managed: False
-    takes RGB values for sRGB whatever their profile says, as scores in the literature do. Gray, palette, CMYK and Lab
-    files are converted, 16-bit grays are scaled to 8 bits, and transparent parts are laid on white.
-    Raises `PhotoError` for a file that is empty, truncated, no image at all, or larger than `MAX_PIXELS`, and
-    `FileNotFoundError` for a missing one. Checked by tests/test_photo.py.
+    Gray, palette, CMYK and Lab files are converted, 16-bit grays are scaled to 8 bits, and transparent parts are laid
+    on white.
+
+    Args:
+        source: A path, the bytes of a file, a Pillow image of any mode, or a uint8 array (H, W, 3) or (H, W).
+        managed: Apply the file's ICC profile, if it is a sound one; False takes RGB values for sRGB whatever their
+            profile says, as scores in the literature do.
+
+    Returns:
+        A Pillow image of mode "RGB", upright (EXIF orientation applied), in sRGB; `source` itself if it is one.
+
+    Raises:
+        PhotoError: If the file is empty, truncated, no image at all, or larger than `MAX_PIXELS`.
+        FileNotFoundError: If there is none.
     """
     with open_image(source) as image:
-        return _to_rgb(ImageOps.exif_transpose(image), managed)
+        rgb = _to_rgb(_upright(image), managed)
+        rgb.load()
+    if rgb is not source:
+        rgb.info = {}  # whoever reads it again must not turn it, or apply its profile, a second time
+    return rgb
 
 
-def read_alpha(source: str | os.PathLike | bytes | Image.Image) -> Image.Image | None:
+def read_alpha(source: Photo) -> Image.Image | None:
     """Read a photo's opacity: a Pillow image of mode "L", upright, 255 where opaque; None if it is opaque everywhere.
 
-    source: as for `read_photo`; raises like it. Checked by tests/test_photo.py.
+    Args:
+        source: As for `read_photo`.
     """
     with open_image(source) as image:
         if not _has_alpha(image):
             return None
-        alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
+        alpha = _upright(image).convert("RGBA").getchannel("A")
     return None if alpha.getextrema() == (255, 255) else alpha
 
 
-def resize_photo(image: Image.Image, size: int) -> np.ndarray:
-    """Squeeze the whole photo into a square, without cropping: Pillow's bicubic filter.
+def short_side(source: Photo) -> float:
+    """The shorter side of a photo, px, without decoding it; infinite for what cannot be read."""
+    try:
+        with open_image(source) as image:
+            return min(image.size)
+    except (PhotoError, OSError):  # whoever reads it will say why
+        return math.inf
 
-    image: mode "RGB", any size. size: side of the square, px. Returns uint8 (size, size, 3).
+
+def resize_photo(image: Image.Image, size: int) -> np.ndarray:
+    """Squeeze the whole photo into a square, without cropping: uint8 (size, size, 3), by Pillow's bicubic filter.
+
+    Args:
+        image: Mode "RGB", any size.
+        size: Side of the square, px.
     """
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
@@ -96,6 +151,12 @@ def _check_size(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width}×{image.height} px, the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
         raise PhotoError(f"{name}: too many pixels to open safely ({size}): save it smaller first")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # with which Pillow turns a TIFF, and takes the note away
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
 
 
 def _has_alpha(image: Image.Image) -> bool:
@@ -121,7 +182,7 @@ def _to_rgb(image: Image.Image, managed: bool) -> Image.Image:
         # a broken or foreign one: the plain conversion is close enough
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
             return _to_srgb(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:

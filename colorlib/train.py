@@ -2,180 +2,296 @@
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from colorlib.checkpoint import BEST, LAST, describe_run, load_state, run_folder, save_checkpoint, save_model
+from colorlib.checkpoint import RunRecorder, load_state, run_folder
 from colorlib.config import PRESETS, Config
 from colorlib.data import ColorizationDataset, find_photos, get_dataloader, split_paths
-from colorlib.environment import cache_dir, describe_environment, pick_device, used_memory
-from colorlib.files import remove_leftovers, write_text
-from colorlib.losses import L1
-from colorlib.monitor import epoch_line, save_some_examples
-from colorlib.parallel import first_process_first, process_group, processes, rank, sum_over_processes, take_from_first
-from colorlib.state import Training
+from colorlib.losses import L1, ColorLoss
+from colorlib.model import UNet
+from colorlib.palette import Palette
+from colorlib.system import distributed as dist
+from colorlib.system.environment import cache_dir, pick_device, pick_precision, used_memory
 
-NO_NUMBER = "the loss is no longer a number: lower learning_rate, or use precision float32"
-
+Batches = Iterable[dict[str, Tensor]]
+Paths = Sequence[str | os.PathLike]
 OnEpoch = Callable[[pd.DataFrame, Path], None]
 
 
-def train_epoch(
-    training: Training,
-    loader: Iterable[dict[str, Tensor]],
-    title: str = "",
-    after_step: Callable[[], None] | None = None,
-) -> tuple[float, float]:
-    """Take one optimiser step a batch, over all batches of the loader.
+class TrainState:
+    """All that changes while a network is trained: what a step needs, and what a continued run needs again.
 
-    training: the network and all that changes with it. loader: batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)} on its
-    device. title: what the progress bar says. after_step: called after each step. Returns the mean L1 loss over the
-    photos of the epoch, and the speed in images a second, both of all processes together. Raises `FloatingPointError`
-    when the loss is no longer a number. Checked by tests/test_train.py: the loss falls.
+    The optimizer changes `train_model`; `ema_model` is the moving average of its weights, None without one. `history`
+    has a row for each finished epoch; of the epoch in progress, `step` batches are done.
+
+    Args:
+        config: The run's settings.
+        device: Where the network computes.
+        total_steps: Optimizer steps of the whole run, over which the learning rate follows its schedule.
     """
-    network, optimizer, scaler = training.network, training.optimizer, training.scaler
-    l1 = L1()
+
+    def __init__(self, config: Config, device: torch.device, total_steps: int):
+        self.config, self.device = config, device
+        self.precision = pick_precision(device, config.precision)
+        self.train_model = UNet(**config.network).to(device, memory_format=torch.channels_last)
+        self.ema_model: AveragedModel | None = None
+        if config.ema:
+            average = get_ema_multi_avg_fn(config.ema)
+            self.ema_model = AveragedModel(self.train_model, multi_avg_fn=average, use_buffers=True)
+        self.parallel_model: nn.Module = _WithPalette(self.train_model)  # what a step calls
+        if dist.world_size() > 1:
+            unused = bool(config.palette and not config.palette_likelihood)  # nothing asks for the palette's spreads
+            devices = [device.index] if device.type == "cuda" else None
+            self.parallel_model = DistributedDataParallel(self.parallel_model, devices, find_unused_parameters=unused)
+        if config.compile:
+            self.parallel_model = torch.compile(self.parallel_model)
+        self.loss = ColorLoss(config.loss, config.palette_likelihood, config.perceptual).to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.train_model.parameters(), config.learning_rate, weight_decay=config.weight_decay,
+            fused=device.type in ("cuda", "cpu"),  # all weights in one go
+        )  # fmt: skip
+        rise = max(1, config.warmup * total_steps)
+
+        def factor(step: int) -> float:
+            done = min(step / total_steps, 1)
+            curves = {"constant": 1, "cosine": (1 + math.cos(math.pi * done)) / 2, "trapezoid": min(1, 4 * (1 - done))}
+            return min(1, (step + 1) / rise) * curves[config.schedule]
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")
+        self.history: list[dict[str, float]] = []
+        self.step, self.photos, self.loss_sum = 0, 0, torch.zeros((), device=device)
+
+    @property
+    def eval_model(self) -> nn.Module:
+        """The network to validate and to keep: the moving average of the weights, or without one, `train_model`."""
+        return self.ema_model.module if self.ema_model else self.train_model
+
+    @property
+    def epoch_seed(self) -> int:
+        """What the order of the photos and the dropout of the epoch in progress start from."""
+        return self.config.seed * 100_003 + len(self.history)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the network computes in the chosen precision."""
+        half = torch.float16 if self.precision == "float16" else torch.bfloat16
+        return torch.autocast(self.device.type, half, enabled=self.precision != "float32")
+
+    def seed_epoch(self) -> None:
+        """Begin an epoch: everything random in it depends only on its number. In the middle of one, do nothing."""
+        if self.step == 0:
+            torch.manual_seed(self.epoch_seed + dist.rank() * 7919)
+
+    def take_step(self, L: Tensor, ab: Tensor) -> None:
+        """Change the weights once, by the gradient of the loss on a batch: L (B, 1, S, S) and true ab (B, 2, S, S)."""
+        with self.autocast():
+            predicted, palette = self.parallel_model(L)
+        loss = self.loss(L, predicted, ab, palette)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        if self.ema_model:
+            self.ema_model.update_parameters(self.train_model)
+        self.step += 1
+        self.photos += len(L)
+        self.loss_sum += nn.functional.l1_loss(predicted.detach().float(), ab) * len(L)
+
+    def end_epoch(self, row: dict[str, float]) -> None:
+        """Note a finished epoch in the history, and get ready for the next one."""
+        self.history.append(row)
+        self.step, self.photos, self.loss_sum = 0, 0, torch.zeros((), device=self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What continues the run from here; all processes have to call it together."""
+        loss_sum, photos = dist.all_reduce_sum(self.loss_sum, self.photos, device=self.device)
+        cuda = self.device.type == "cuda"
+        return {
+            "model": self.train_model.state_dict(),
+            "ema_model": self.ema_model.state_dict() if self.ema_model else {},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if cuda else {}),
+            "epoch": len(self.history),
+            "step": self.step,
+            "loss_sum": _number(loss_sum),  # before a broken network is written
+            "photos": photos,
+            "history": self.history,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken, perhaps on another device or with another number of processes."""
+        self.train_model.load_state_dict(saved["model"])
+        if self.ema_model:
+            self.ema_model.load_state_dict(saved["ema_model"])
+        # as it is on this device, not on the device before; it also decides where Adam's step counts lie
+        saved["optimizer"]["param_groups"][0]["fused"] = self.optimizer.param_groups[0]["fused"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.load_state_dict(saved["schedule"])
+        if saved["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(saved["scaler"])
+        self.history, self.step = saved["history"], saved["step"]
+        if dist.rank() > 0:  # the sums and the random states are the first process's
+            torch.manual_seed(self.epoch_seed + dist.rank() * 7919 + self.step)
+            return
+        self.photos = int(saved["photos"])
+        self.loss_sum += saved["loss_sum"]
+        torch.set_rng_state(saved["random"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in saved["random"]:
+            torch.cuda.set_rng_state(saved["random"]["cuda"])
+
+
+class _WithPalette(nn.Module):
+    """A network whose call gives its palette too, as `DistributedDataParallel` and `torch.compile` need it."""
+
+    def __init__(self, model: UNet):
+        super().__init__()
+        self.model = model
+
+    def forward(self, L: Tensor) -> tuple[Tensor, Palette | None]:
+        return self.model.forward_with_palette(L)
+
+
+def train_epoch(
+    state: TrainState, loader: Batches, title: str = "", after_step: Callable[[], None] | None = None
+) -> tuple[float, float]:
+    """Take one optimizer step a batch, over all batches of the loader.
+
+    Args:
+        state: The network and all that changes with it.
+        loader: Batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)} on the state's device.
+        title: What the progress bar says.
+        after_step: Called after each step.
+
+    Returns:
+        The mean L1 loss over the photos of the epoch, and the speed in images a second, of all processes together.
+    """
     start = shown = time.perf_counter()
-    already = training.photos
-    network.train()
-    with tqdm(loader, title, file=sys.stdout, leave=False, mininterval=0.5, disable=rank() > 0) as bar:
+    before = state.photos
+    state.train_model.train()
+    with tqdm(loader, title, file=sys.stdout, leave=False, mininterval=0.5, disable=dist.rank() > 0) as bar:
         for batch in bar:
-            L, ab = batch["L"], batch["ab"]
-            with training.autocast():
-                predicted = network(L)
-            loss = training.loss_function(L, predicted, ab)
-            optimizer.zero_grad()
-            scaler.scale(loss).backward()  # the scaler does nothing unless the precision is float16
-            scaler.step(optimizer)
-            scaler.update()
-            training.count_step(len(L))
-            training.loss_sum += l1(predicted.detach().float(), ab) * len(L)  # stays on the device: nobody waits for it
+            state.take_step(batch["L"], batch["ab"])
             if after_step:
                 after_step()
-            if rank() == 0 and time.perf_counter() - shown > 0.5:  # reading the loss waits for the device
+            if dist.rank() == 0 and time.perf_counter() - shown > 0.5:  # reading the loss waits for the device
                 shown = time.perf_counter()
-                speed = (training.photos - already) * processes() / (shown - start)
-                memory = f"{used_memory(training.device) / 1e9:.1f} GB"
-                bar.set_postfix(loss=f"{_mean_loss(training):.4f}", images_per_second=f"{speed:.0f}", memory=memory)
-    total, photos = sum_over_processes(training.loss_sum, training.photos, device=training.device)
-    if not math.isfinite(total):
-        raise FloatingPointError(NO_NUMBER)
-    return total / photos, (training.photos - already) * processes() / (time.perf_counter() - start)
-
-
-def _mean_loss(training: Training) -> float:
-    mean = (training.loss_sum / training.photos).item()
-    if not math.isfinite(mean):
-        raise FloatingPointError(NO_NUMBER)
-    return mean
+                speed = (state.photos - before) * dist.world_size() / (shown - start)
+                loss, memory = _number(state.loss_sum.item()) / state.photos, used_memory(state.device) / 1e9
+                bar.set_postfix(loss=f"{loss:.4f}", images_per_second=f"{speed:.0f}", memory=f"{memory:.1f} GB")
+    total, photos = dist.all_reduce_sum(state.loss_sum, state.photos, device=state.device)
+    return _number(total) / photos, (state.photos - before) * dist.world_size() / (time.perf_counter() - start)
 
 
 @torch.no_grad()
-def validate_epoch(training: Training, loader: Iterable[dict[str, Tensor]]) -> tuple[float, float]:
-    """The mean L1 loss over all photos of the loader: of the network, and of guessing gray (ab = 0) for comparison."""
-    loss_function = L1()
-    sums = torch.zeros(3, device=training.device)  # of the network's loss, of gray's, and of photos
-    take_from_first(training.result.eval().buffers())  # their batch statistics are those that are saved
+def validate_epoch(state: TrainState, loader: Batches) -> tuple[float, float]:
+    """Take the mean L1 loss over all photos of the loader: of the network, and of gray (ab = 0) for comparison."""
+    l1, model = L1(), state.eval_model.eval()
+    sums = torch.zeros(3, device=state.device)  # of the network's loss, of gray's, and of photos
+    dist.broadcast_from_main(model.buffers())  # the first process's batch statistics are those that are saved
     for batch in loader:
         L, ab = batch["L"], batch["ab"]
-        with training.autocast():
-            predicted = training.result(L)
-        losses = loss_function(predicted.float(), ab), loss_function(torch.zeros_like(ab), ab), torch.ones_like(sums[0])
+        with state.autocast():
+            predicted = model(L)
+        losses = l1(predicted.float(), ab), l1(torch.zeros_like(ab), ab), torch.ones_like(sums[0])
         sums += torch.stack(losses) * len(L)
-    loss, gray_loss, photos = sum_over_processes(*sums, device=training.device)
-    return loss / photos, gray_loss / photos
+    loss, gray_loss, photos = dist.all_reduce_sum(*sums, device=state.device)
+    return _number(loss) / photos, gray_loss / photos
 
 
 def fit(
-    config: Config,
-    paths: Sequence[str | os.PathLike],
-    run: str | os.PathLike,
-    on_epoch: OnEpoch | None = None,
-    device: str | torch.device | None = None,
+    config: Config, paths: Paths, run: str | os.PathLike, on_epoch: OnEpoch | None = None, device: str | None = None
 ) -> pd.DataFrame:
-    """Train a network on photos; call it again with the same arguments to continue a run that was stopped.
+    """Train a network on photos; call it again with the same arguments to continue a run that was stopped or killed.
 
-    paths: the photos, all of them: they are split by `split_paths`. run: the folder of the run; a plain name means a
-    folder in outputs/. on_epoch: called after each epoch with the history so far and the path of the sample picture,
-    in place of the printed line. device: "cuda", "cpu", …; None takes the best there is. Returns the history, a row an
-    epoch: epoch, train_loss, val_loss, gray_loss (guessing ab = 0 on the same photos), learning_rate,
-    images_per_second, seconds, memory_gb. Raises `ValueError` when the run was begun with other settings or photos, and
-    `KeyboardInterrupt` again after Ctrl-C or the stop button: finished epochs are safe, and so are they when the
-    process is killed. On a CPU the same seed gives the same curve to the bit, stopped in between or not.
-    Checked by tests/test_train.py.
+    On a CPU the same seed gives the same curve to the bit, stopped in between or not.
+
+    Args:
+        config: The settings.
+        paths: The photos, all of them: they are split by `split_paths`.
+        run: The folder of the run; a plain name means a folder in outputs/.
+        on_epoch: Called after each epoch with the history and the path of the sample picture, in place of printing.
+        device: "cuda", "cpu", …; None takes the best there is.
+
+    Returns:
+        A row an epoch, with the mean L1 losses of training, validation and of gray (ab = 0) on the validation photos.
+
+    Raises:
+        ValueError: If the run was begun with other settings or photos.
+        KeyboardInterrupt: After Ctrl-C or the stop button; finished epochs are safe.
     """
     run, device = run_folder(run), pick_device(device)
     split = split_paths(paths, config.val_fraction, config.test_fraction, config.seed)
-    if config.batch_size % processes():
-        raise ValueError(f"batch_size {config.batch_size} cannot be shared evenly by {processes()} processes")
-    state = load_state(run, config, split)
-    if state and len(state["history"]) >= config.epochs:
-        _say(f"run {run.name} has its {len(state['history'])} epochs already")
-        return pd.DataFrame(state["history"])
-    if rank() == 0:
-        remove_leftovers(run)
-        describe_run(run, config, split)
-
-    with first_process_first():  # it decodes the photos, the others find them in the cache
-        photos = ColorizationDataset(split["train"], config, True, device, cache_dir())
-        if not split["val"]:
-            _say("no photos to validate on: the training photos choose the best epoch")
-        val_photos = ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
-    share = (rank(), processes())
+    if config.batch_size % dist.world_size():
+        raise ValueError(f"batch_size {config.batch_size} cannot be shared evenly by {dist.world_size()} processes")
+    saved = load_state(run, config, split)
+    if saved and len(saved["history"]) >= config.epochs:
+        _say(f"run {run.name} has its {len(saved['history'])} epochs already")
+        return pd.DataFrame(saved["history"])
+    share = (dist.rank(), dist.world_size())
+    with dist.main_process_first():  # it decodes the photos, the others find them in the cache
+        photos, val_photos = _open_photos(split, config, device)
+    steps = {size: len(get_dataloader(served, config.batch_size, True, share=share)) for size, served in photos.items()}
     val_loader = get_dataloader(val_photos, config.batch_size, share=share)
-    examples = _examples(photos, val_photos)
-    training = Training(config, device, steps=len(get_dataloader(photos, config.batch_size, True, share=share)))
-    if state:
-        training.load_state_dict(state)
-        _say(f"continuing {run.name} after epoch {state['epoch']} of {config.epochs}, step {state['step']}")
-    if rank() == 0:
-        environment = describe_environment() | {"trained_on": str(device), "precision": training.precision}
-        write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
-
-    def save_step() -> None:
-        if config.checkpoint_every and training.step % config.checkpoint_every == 0:
-            _save(run, training)
-
-    for epoch in range(len(training.history), config.epochs):
-        start = time.perf_counter()
-        photos.set_epoch(epoch)
-        loader = get_dataloader(photos, config.batch_size, True, training.epoch_seed, training.step, share)
+    torch.manual_seed(config.seed)
+    state = TrainState(config, device, sum(steps[config.size_in(epoch)] for epoch in range(config.epochs)))
+    if saved:
+        state.load_state_dict(saved)
+        _say(f"continuing {run.name} after epoch {saved['epoch']} of {config.epochs}, step {saved['step']}")
+    recorder = RunRecorder(run, state, split, _examples(photos[config.image_size], val_photos))
+    for epoch in range(len(state.history), config.epochs):
+        start, served = time.perf_counter(), photos[config.size_in(epoch)]
+        served.set_epoch(epoch)
+        state.seed_epoch()
+        loader = get_dataloader(served, config.batch_size, True, state.epoch_seed, state.step, share)
         try:
-            train_loss, speed = train_epoch(training, loader, f"epoch {epoch + 1}/{config.epochs}", save_step)
+            train_loss, speed = train_epoch(state, loader, f"epoch {epoch + 1}/{config.epochs}", recorder.after_step)
         except KeyboardInterrupt:
             message = f"stopped in epoch {epoch + 1}; {epoch} epochs of {run.name} are safe: run this again to continue"
             raise KeyboardInterrupt(message) from None
-        val_loss, gray_loss = validate_epoch(training, val_loader)
-        if not math.isfinite(val_loss):  # the last step broke the weights: keep the state of the epoch before
-            raise FloatingPointError(NO_NUMBER)
-        best = val_loss < min((row["val_loss"] for row in training.history), default=math.inf)
-        training.history.append(
+        val_loss, gray_loss = validate_epoch(state, val_loader)
+        state.end_epoch(
             {
                 "epoch": epoch + 1, "train_loss": train_loss, "val_loss": val_loss, "gray_loss": gray_loss,
-                "learning_rate": training.schedule.get_last_lr()[0], "images_per_second": speed,
+                "learning_rate": state.schedule.get_last_lr()[0], "images_per_second": speed,
                 "seconds": time.perf_counter() - start, "memory_gb": used_memory(device) / 1e9,
             }
         )  # fmt: skip
-        training.new_epoch()
-        picture = run / "samples" / f"epoch_{epoch:03d}.png"  # counted from 000, the history from 1
-        if rank() == 0:
-            _write_epoch(run, training, picture, examples, best)
-        _save(run, training)  # last of all: an epoch counts once this file is there
-        if rank() == 0 and on_epoch:
-            on_epoch(pd.DataFrame(training.history), picture)
+        recorder.after_epoch()
+        history = pd.DataFrame(state.history)
+        if dist.rank() == 0 and on_epoch:
+            on_epoch(history, recorder.picture)
         else:
-            _say(epoch_line(pd.DataFrame(training.history), config.epochs))
-    return pd.DataFrame(training.history)
+            _say(epoch_line(history, config.epochs))
+        if epoch + 1 == config.small_epochs:
+            served.lab = None  # make room for the larger photos
+    return pd.DataFrame(state.history)
+
+
+def _open_photos(
+    split: dict[str, list[Path]], config: Config, device: torch.device
+) -> tuple[dict, ColorizationDataset]:
+    """The training photos by the size in which an epoch needs them, and the validation photos."""
+    sizes = {config.size_in(epoch) for epoch in range(config.epochs)} | {config.image_size}
+    train = {size: ColorizationDataset(split["train"], config, True, device, cache_dir(), size) for size in sizes}
+    if not split["val"]:
+        _say("no photos to validate on: the training photos choose the best epoch")
+    return train, ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
 
 
 def _examples(photos: ColorizationDataset, val_photos: ColorizationDataset) -> tuple[Tensor, Tensor]:
@@ -187,27 +303,26 @@ def _examples(photos: ColorizationDataset, val_photos: ColorizationDataset) -> t
     return torch.stack([one["L"] for one in chosen]), torch.stack([one["ab"] for one in chosen])
 
 
-def _write_epoch(run: Path, training: Training, picture: Path, examples: tuple[Tensor, Tensor], best: bool) -> None:
-    """Write what an epoch leaves behind beside last.pt."""
-    config, epoch, row = training.config, len(training.history), training.history[-1]
-    save_some_examples(training.result, *examples, picture)
-    if best:
-        save_model(run / BEST, training.result, config, epoch=epoch, val_loss=row["val_loss"])
-    if config.keep_every and epoch % config.keep_every == 0:
-        save_model(run / "weights" / f"epoch_{epoch - 1:03d}.safetensors", training.result, config, epoch=epoch)
-    write_text(run / "history.csv", pd.DataFrame(training.history).to_csv(index=False))
+def epoch_line(history: pd.DataFrame, epochs: int) -> str:
+    """Put the newest epoch of a run, from the table of `fit`, into a line."""
+    row = history.iloc[-1]
+    seconds = int(history["seconds"].mean() * (epochs - len(history)))
+    best = "  best" if row["val_loss"] == history["val_loss"].min() else ""
+    return (
+        f"epoch {len(history):3d}/{epochs}  train {row['train_loss']:.4f}  val {row['val_loss']:.4f}  "
+        f"(gray {row['gray_loss']:.4f})  {row['images_per_second']:.0f} img/s  {row['memory_gb']:.1f} GB  "
+        f"{seconds // 60}:{seconds % 60:02d} min left{best}"
+    )
 
 
-def _save(run: Path, training: Training) -> None:
-    state = training.state_dict()
-    if not math.isfinite(state["loss_sum"]):  # before a broken network is written
-        raise FloatingPointError(NO_NUMBER)
-    if rank() == 0:
-        save_checkpoint(run / LAST, state)
+def _number(value: float) -> float:
+    if not math.isfinite(value):
+        raise FloatingPointError("the loss is no longer a number: lower learning_rate, or use precision float32")
+    return value
 
 
 def _say(text: str) -> None:
-    if rank() == 0:
+    if dist.rank() == 0:
         print(text)
 
 
@@ -219,18 +334,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # two names: torchrun takes --run for an option of its own
     parser.add_argument("--run", "--run-name", metavar="NAME", help="name in outputs/; default: the preset's name")
     parser.add_argument("--device", help="cuda, cpu, …; default: the best there is")
-    settings = parser.add_argument_group("settings (defaults: the preset's)")
-    for field in dataclasses.fields(Config):
+    settings, fields = parser.add_argument_group("settings (defaults: the preset's)"), dataclasses.fields(Config)
+    for field in fields:
         kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
-        settings.add_argument("--" + field.name.replace("_", "-"), default=None, **kind)
+        kind |= {"choices": field.metadata["choices"]} if "choices" in field.metadata else {}
+        settings.add_argument("--" + field.name.replace("_", "-"), help=field.metadata["help"], default=None, **kind)
     options = vars(parser.parse_args(arguments))
-    names = {field.name for field in dataclasses.fields(Config)}
-    changes = {name: value for name, value in options.items() if name in names and value is not None}
+    given = {field.name: options[field.name] for field in fields if options[field.name] is not None}
+    torch.backends.cudnn.benchmark = True  # all batches have one size: let a GPU find its fastest convolutions once
     try:
-        config = PRESETS[options["preset"]].replace(**changes)
+        config = PRESETS[options["preset"]].replace(**given)
         paths = find_photos(options["data"] or "")
         run = run_folder(options["run"] or options["preset"])
-        with process_group(options["device"]):
+        with dist.process_group(options["device"]):
             fit(config, paths, run, device=options["device"])
             _say(f"done: {run}")
     except (ValueError, OSError, FloatingPointError) as error:

@@ -1,8 +1,10 @@
-"""What all tests share: a quiet, private surrounding and a folder of small photos."""
+"""What all tests share: a quiet, private surrounding, small photos, and settings that train in milliseconds."""
 
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib: no window, ever
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +19,8 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def private_surrounding(monkeypatch, tmp_path_factory):
-    """Runs and caches go to temporary folders; neither Kaggle's nor Colab's variables reach a test."""
-    for name in ("KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG"):
+    """Runs and caches go to temporary folders; no variable of Kaggle, of Colab or of this computer reaches a test."""
+    for name in ("KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG", "COLORLIB_COCO", "COLORLIB_RUN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLORLIB_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
     monkeypatch.setenv("COLORLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -29,13 +31,11 @@ def private_surrounding(monkeypatch, tmp_path_factory):
 @pytest.fixture
 def outputs(private_surrounding):
     """The folder that COLORLIB_OUTPUTS names in this test."""
-    from pathlib import Path
-
     return Path(os.environ["COLORLIB_OUTPUTS"])
 
 
 def blobs(number: int, height: int = 40, width: int = 48) -> np.ndarray:
-    """A smooth, colourful picture, another one for each number: uint8 (height, width, 3)."""
+    """A smooth, colorful picture, another one for each number: uint8 (height, width, 3)."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     phase = np.random.default_rng(number).uniform(0, 6, (3, 3))
     waves = [np.sin(5 * x + a) * np.cos(4 * y + b) + 0.4 * np.sin(3 * x - 2 * y + c) for a, b, c in phase]
@@ -43,13 +43,13 @@ def blobs(number: int, height: int = 40, width: int = 48) -> np.ndarray:
 
 
 class Constant(nn.Module):
-    """Guesses the same colour everywhere; has a parameter, as a network has."""
+    """Guesses the same color everywhere; has a parameter, as a network has."""
 
     def __init__(self, a: float, b: float):
         super().__init__()
         self.color = nn.Parameter(torch.tensor([a, b]).view(1, 2, 1, 1))
 
-    def forward(self, L):
+    def forward(self, L, vividness=0.0):
         return self.color.expand(len(L), 2, *L.shape[-2:])
 
 

@@ -1,5 +1,6 @@
 """The figures: the right data, labelled axes, whole files, nothing left behind in pyplot."""
 
+import itertools
 import os
 import warnings
 
@@ -13,46 +14,40 @@ from nbclient import NotebookClient
 from PIL import Image
 from skimage import data
 
+from colorlib import plots
 from colorlib.color import rgb_to_lab
 from colorlib.photo import to_tensor
-from colorlib.plots import (
-    plot_ab_histogram,
-    plot_comparison,
-    plot_history,
-    plot_lab_planes,
-    plot_metrics_distribution,
-    sample_grid,
-    save_comparison,
-    save_figure,
-    show_images,
-)
 
 PHOTO = data.astronaut()[::8, ::8]  # 64×64
 GRAY = np.repeat(PHOTO.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
 NUMBERS = {"psnr": 21.234, "ssim": 0.9, "rmse": 22.1, "snr": 15.0, "colorfulness": 3.0}
 SCORES = {"model": NUMBERS, "gray": NUMBERS | {"psnr": np.inf}}
+HISTORY = pd.DataFrame({
+    "epoch": range(4), "train_loss": [0.10, 0.09, 0.08, 0.07], "val_loss": [0.11, 0.095, 0.09, 0.1], "gray_loss": 0.105,
+})  # fmt: skip
+RUNS = pd.DataFrame({  # three runs of two recipes: one clearly ahead, one not
+    "row": ["old", "new", "new"], "psnr_gain": [0.1, 0.8, 0.9], "psnr_low": [-0.2, 0.5, 0.6],
+    "psnr_high": [0.4, 1.1, 1.2], "rmse_gain": [5, 9, 10], "rmse_low": [4, 8, 9], "rmse_high": [6, 10, 11],
+})  # fmt: skip
+PANELS = {"psnr": "PSNR over gray (dB)", "rmse": "RMSE"}
+EDGES = {"chroma": (0, 5, 150), "hue": range(0, 361, 30), "lightness": (0, 50, 100), "texture": (0, 0.5, 1, 50)}
+FAILURES = pd.DataFrame(
+    [[by, *edges, 0.1, 12.0, 15.0, 8.0, 0.05] for by, all_ in EDGES.items() for edges in itertools.pairwise(all_)],
+    columns=["by", "low", "high", "share", "error", "gray_error", "chroma", "predicted_share"],
+)
+TONES = pd.DataFrame(
+    [[change, value, value, 2.0, 3.0] for change in ("gamma", "contrast") for value in (0.5, 1.0, 1.5)],
+    columns=["change", "value", "moved", "error", "chroma"],
+)
 
 
-@pytest.fixture
-def metrics():
+def table():
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"image": [f"{i}.jpg" for i in range(30)] * 2, "method": ["model"] * 30 + ["gray"] * 30})
+    metrics = pd.DataFrame({"image": [f"{i}.jpg" for i in range(30)] * 2, "method": ["model"] * 30 + ["gray"] * 30})
     for metric, middle, spread in (("psnr", 23, 4), ("ssim", 0.9, 0.05), ("rmse", 20, 5), ("snr", 17, 4)):
-        table[metric] = rng.normal(middle, spread, 60)
-    table.loc[58:, ["psnr", "snr"]] = np.inf
-    return table
-
-
-@pytest.fixture
-def history():
-    return pd.DataFrame(
-        {
-            "epoch": [0, 1, 2, 3],
-            "train_loss": [0.10, 0.09, 0.08, 0.07],
-            "val_loss": [0.11, 0.095, 0.09, 0.1],
-            "gray_loss": [0.105] * 4,
-        }
-    )
+        metrics[metric] = rng.normal(middle, spread, 60)
+    metrics.loc[58:, ["psnr", "snr"]] = np.inf
+    return metrics
 
 
 @pytest.fixture(autouse=True)
@@ -66,190 +61,162 @@ def nothing_open_and_no_warning():
 
 def texts(fig):
     fig.draw_without_rendering()
-    return [text.get_text() for text in fig.findobj(lambda artist: hasattr(artist, "get_text"))]
+    return [text for text in fig.findobj(lambda artist: hasattr(artist, "get_fontsize")) if text.get_text()]
 
 
-def smallest_text(fig):
-    fig.draw_without_rendering()
-    found = fig.findobj(lambda artist: hasattr(artist, "get_fontsize"))
-    return min(text.get_fontsize() for text in found if text.get_text())
+def marks(ax):
+    """x, y, color and marker of each single mark, from left to right."""
+    lines = [line for line in ax.lines if line.get_linestyle() == "None"]
+    return sorted((*xy, line.get_color(), line.get_marker()) for line in lines for xy in line.get_xydata().tolist())
 
 
-def assert_nothing_clipped(fig):
-    fig.draw_without_rendering()
-    page, drawn = fig.bbox, fig.get_tightbbox()
-    dpi = fig.dpi
-    assert drawn.x0 * dpi >= -1 and drawn.y0 * dpi >= -1, "text runs out of the page"
-    assert drawn.x1 * dpi <= page.width + 1 and drawn.y1 * dpi <= page.height + 1, "text runs out of the page"
-
-
-def test_every_figure_is_readable_and_whole(metrics, history):
+def test_every_figure_is_readable_and_whole():
     for fig in (
-        show_images([PHOTO] * 5, ["one", "two", "three", "four", "five"]),
-        plot_comparison(GRAY, PHOTO, PHOTO, SCORES, "photo.jpg"),
-        plot_metrics_distribution(metrics),
-        plot_history(history),
-        plot_ab_histogram([PHOTO], "a photo"),
-        plot_lab_planes(PHOTO),
-    ):
-        assert smallest_text(fig) >= 8 and fig.get_figwidth() <= 7
-        assert_nothing_clipped(fig)
-
-
-def test_many_figures_leave_no_warning():
-    for _ in range(25):
-        show_images([PHOTO])
+        plots.show_images([PHOTO] * 5, ["one", "two", "three", "four", "five"]),
+        plots.plot_comparison(GRAY, PHOTO, PHOTO, SCORES, "photo.jpg"),
+        plots.plot_metrics_distribution(table()), plots.plot_history(HISTORY), plots.plot_ab_histogram([PHOTO], "a"),
+        plots.plot_lab_planes(PHOTO), plots.plot_intervals(RUNS, PANELS), plots.plot_failures(FAILURES),
+        plots.plot_tones(TONES),
+    ):  # fmt: skip
+        assert min(text.get_fontsize() for text in texts(fig)) >= 8 and fig.get_figwidth() <= 7
+        page, drawn = fig.bbox, fig.get_tightbbox()
+        assert drawn.x0 * fig.dpi >= -1 and drawn.y0 * fig.dpi >= -1, "text runs out of the page"
+        assert drawn.x1 * fig.dpi <= page.width + 1 and drawn.y1 * fig.dpi <= page.height + 1, "text runs out of it"
 
 
 def test_show_images_shows_what_it_is_given():
     given = [PHOTO, PHOTO / 255, PHOTO[..., 0], Image.fromarray(PHOTO), torch.from_numpy(PHOTO)]
-    fig = show_images(given, titles=list("abcde"), columns=3)
+    fig = plots.show_images(given, titles=list("abcde"), columns=3)
     assert [ax.get_title() for ax in fig.axes] == list("abcde")
     for ax, picture in zip(fig.axes, given, strict=True):
         assert np.array_equal(ax.images[0].get_array(), np.asarray(picture))
     gray = fig.axes[2].images[0]
     assert gray.get_cmap().name == "gray" and gray.get_clim() == (0, 255)
-    assert show_images([PHOTO[..., 0] / 255]).axes[0].images[0].get_clim() == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("images", "titles", "words"),
-    [
-        ([], None, "got 0"),
-        ([PHOTO], ["a", "b"], "2 titles"),
-        ([PHOTO.transpose(2, 0, 1)], None, r"got shape \(3, 64, 64\)"),
-        ([PHOTO.astype(float)], None, "floats from 0 to 1.*to 255"),
-        ([PHOTO / 255 - 1], None, "floats from 0 to 1"),
-    ],
-)
-def test_show_images_refuses(images, titles, words):
-    with pytest.raises(ValueError, match=words):
-        show_images(images, titles)
+    assert plots.show_images([PHOTO[..., 0] / 255]).axes[0].images[0].get_clim() == (0, 1)
 
 
 def test_comparison_shows_the_error_in_levels():
     predicted = PHOTO.copy()
     predicted[:32, :, 0] = np.where(PHOTO[:32, :, 0] > 127, PHOTO[:32, :, 0] - 90, PHOTO[:32, :, 0] + 90)
-    fig = plot_comparison(GRAY, predicted, PHOTO, SCORES, "photo.jpg")
-    assert [ax.get_title() for ax in fig.axes[:4]] == [
-        "gray (baseline)",
-        "predicted",
-        "true",
-        "error of the prediction",
-    ]
+    fig = plots.plot_comparison(GRAY, predicted, PHOTO, SCORES, "photo.jpg")
+    assert [ax.get_title() for ax in fig.axes] == ["gray (baseline)", "predicted", "true", "error of the prediction"]
     for ax, picture in zip(fig.axes, (GRAY, predicted, PHOTO), strict=False):
         assert np.array_equal(ax.images[0].get_array(), picture)
     error = fig.axes[3].images[-1]
     assert np.allclose(error.get_array()[:32], 30) and np.allclose(error.get_array()[32:], 0)
-    assert error.get_clim() == (0, 100)
-    assert fig.axes[3].get_xlabel() == "mean 15.0 levels"
+    assert error.get_clim() == (0, 100) and fig.axes[3].get_xlabel() == "mean 15.0 levels"
     assert "PSNR inf dB" in fig.axes[0].get_xlabel() and "PSNR 21.23 dB" in fig.axes[1].get_xlabel()
-    assert "photo.jpg" in texts(fig) and "8-bit levels" in texts(fig)
+    assert "photo.jpg" in [text.get_text() for text in texts(fig)]
 
 
-def test_save_comparison_leaves_one_whole_file(tmp_path):
-    path = tmp_path / "comparisons" / "comparison_000.png"
-    save_comparison(path, GRAY, PHOTO, PHOTO, scores=SCORES, title="photo.jpg")
-    save_comparison(path, GRAY, PHOTO, PHOTO, scores=SCORES, title="photo.jpg")
-    assert [file.name for file in path.parent.iterdir()] == ["comparison_000.png"]
+def test_a_saved_figure_is_whole_and_a_failed_one_keeps_the_old_file(tmp_path):
+    path = tmp_path / "figures" / "photo.png"
+    fig = plots.show_images([PHOTO])
+    plots.save_figure(fig, path)
     with Image.open(path) as image:
         image.load()
-        assert image.format == "PNG" and image.width == 7 * 120 and 190 < image.height < 450
-    assert 10_000 < path.stat().st_size < 1_000_000
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "figure.png"
-    path.write_text("old")
-    fig = show_images([PHOTO])
+        assert image.format == "PNG" and image.width == 7 * 120
+    whole = path.read_bytes()
     fig.axes[0].set_title("$\\nonsense{$")  # not mathematics: drawing fails
-    with pytest.raises(ValueError):
-        save_figure(fig, path)
-    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["figure.png"]
+    with pytest.raises(ValueError, match="nonsense"):
+        plots.save_figure(fig, path)
+    assert path.read_bytes() == whole and list(path.parent.iterdir()) == [path]
 
 
-def test_metrics_distribution_counts_and_averages_finite_values(metrics):
-    fig = plot_metrics_distribution(metrics)
-    labels = [ax.get_xlabel() for ax in fig.axes]
-    assert labels == ["PSNR (dB)", "SSIM", "RMSE (8-bit levels)", "SNR (dB)"]
+def test_metrics_distribution_counts_and_averages_finite_values():
+    metrics = table()
+    fig = plots.plot_metrics_distribution(metrics)
+    assert [ax.get_xlabel() for ax in fig.axes] == ["PSNR (dB)", "SSIM", "RMSE (levels)", "SNR (dB)"]
     for ax, metric in zip(fig.axes, ("psnr", "ssim", "rmse", "snr"), strict=True):
         finite = metrics[np.isfinite(metrics[metric])].groupby("method")[metric]
         assert sum(bar.get_height() for bar in ax.containers[0]) == finite.count()["gray"]
-        means = [line.get_xdata()[0] for line in ax.lines]
-        assert means == pytest.approx([finite.mean()["gray"], finite.mean()["model"]])
+        assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx(
+            [finite.mean()["gray"], finite.mean()["model"]]
+        )
         assert ax.lines[0].get_linestyle() != ax.lines[1].get_linestyle() and ax.patches[0].get_hatch()
     legend = [text.get_text() for text in fig.axes[0].get_legend().get_texts()]
     assert legend[0].startswith("gray: mean") and legend[0].endswith("(2 infinite)")
     assert legend[1].startswith("model: mean") and "infinite" not in legend[1]
+    models = pd.concat([metrics.replace({"method": {"model": f"model {i}"}}) for i in range(5)])
+    assert len(plots.plot_metrics_distribution(models).axes[0].get_legend().get_texts()) == 6
+    perfect = plots.plot_metrics_distribution(metrics.assign(psnr=np.inf, snr=np.inf))
+    assert "30 infinite" in perfect.axes[0].get_legend().get_texts()[0].get_text()
 
 
-def test_metrics_distribution_of_many_or_perfect_models(metrics):
-    models = [metrics.replace({"method": {"model": f"model {i}"}}) for i in range(5)]
-    assert len(plot_metrics_distribution(pd.concat(models)).axes[0].get_legend().get_texts()) == 6
-    perfect = metrics.assign(psnr=np.inf, snr=np.inf)
-    assert "30 infinite" in plot_metrics_distribution(perfect).axes[0].get_legend().get_texts()[0].get_text()
-
-
-def test_history_marks_the_best_epoch_and_gray(history):
-    ax = plot_history(history).axes[0]
+def test_history_marks_the_best_epoch_and_gray():
+    ax = plots.plot_history(HISTORY).axes[0]
     train, val, gray, best = ax.lines
-    assert list(train.get_ydata()) == list(history["train_loss"])
-    assert list(val.get_ydata()) == list(history["val_loss"])
+    assert list(train.get_ydata()) == list(HISTORY["train_loss"]) and list(val.get_ydata()) == list(HISTORY["val_loss"])
     assert set(gray.get_ydata()) == {0.105} and gray.get_linestyle() == "--"
-    assert (best.get_xdata()[0], best.get_ydata()[0]) == (2, 0.09)
-    assert best.get_label() == "best: epoch 2, 0.0900"
-    assert ax.get_xlabel() == "epoch" and "loss" in ax.get_ylabel()
-    first = plot_history(history[:1])
-    texts(first)
+    assert (best.get_xdata()[0], best.get_ydata()[0], best.get_label()) == (2, 0.09, "best: epoch 2, 0.0900")
+    first = plots.plot_history(HISTORY[:1])
+    first.draw_without_rendering()
     assert [tick for tick in first.axes[0].get_xticks() if tick % 1] == [], "there is no epoch 0.5"
 
 
 def test_ab_histogram_counts_pixels_where_they_are():
     red = np.zeros((4, 4, 3), dtype=np.uint8)
     red[:, :3] = (255, 0, 0)  # Lab 53, 80, 67
-    share = plot_ab_histogram(red).axes[0].images[1].get_array()
+    pale, share = (image.get_array() for image in plots.plot_ab_histogram(red).axes[0].images)
     row, column = (67 + 110) // 2, (80 + 110) // 2
-    assert share[row, column] == pytest.approx(0.75) and share[55, 55] + share[54:56, 54:56].sum() >= 0.25
-    assert share.sum() == pytest.approx(1)
-    tensor = rgb_to_lab(to_tensor(red))[None]
-    assert np.array_equal(plot_ab_histogram(tensor).axes[0].images[1].get_array().filled(0), share.filled(0))
-    two = plot_ab_histogram([red, PHOTO]).axes[0]
-    assert two.get_xlabel() == "a* (green to red)" and two.get_ylabel() == "b* (blue to yellow)"
-    assert two.images[1].get_array()[row, column] < 0.75
-
-
-def test_ab_histogram_hints_at_the_colours():
-    hint = plot_ab_histogram(PHOTO).axes[0].images[0].get_array()
-    row = lambda value: int((value + 110) // 2)  # noqa: E731
-    assert hint[row(0), row(60)][0] > hint[row(0), row(60)][1] + 0.1, "red on the right"
-    assert hint[row(60), row(0)][2] < hint[row(60), row(0)][0] - 0.1, "yellow above"
-    assert np.allclose(hint[row(-100), row(-100)], 1), "white where sRGB has no colour"
+    assert share[row, column] == pytest.approx(0.75) and share[54:56, 54:56].sum() == pytest.approx(0.25)
+    tensor = plots.plot_ab_histogram(rgb_to_lab(to_tensor(red))[None]).axes[0].images[1].get_array()
+    assert np.array_equal(tensor.filled(0), share.filled(0))
+    assert plots.plot_ab_histogram([red, PHOTO]).axes[0].images[1].get_array()[row, column] < 0.75
+    # behind, the plane's own colors: red on the right, yellow above, white where sRGB has none
+    assert pale[55, 85][0] > pale[55, 85][1] + 0.1 and pale[85, 55][2] < pale[85, 55][0] - 0.1
+    assert np.allclose(pale[5, 5], 1)
 
 
 def test_lab_planes_show_cie_units():
-    fig = plot_lab_planes(PHOTO)
     lab = rgb_to_lab(to_tensor(PHOTO)).numpy()
-    images = [ax.images[-1] for ax in fig.axes[:4]]
-    assert np.array_equal(images[0].get_array(), PHOTO)
-    for image, plane in zip(images[1:], lab, strict=True):
+    photo, *planes = (ax.images[-1] for ax in plots.plot_lab_planes(PHOTO).axes[:4])
+    assert np.array_equal(photo.get_array(), PHOTO)
+    for image, plane in zip(planes, lab, strict=True):
         assert np.allclose(image.get_array(), plane)
-    assert images[1].get_clim() == (0, 100)
-    low, high = images[2].get_clim()
-    assert low == -high and images[3].get_clim() == (low, high)
+    low, high = planes[1].get_clim()
+    assert planes[0].get_clim() == (0, 100) and low == -high and planes[2].get_clim() == (low, high)
     assert np.mean(np.abs(lab[1:]) <= high) > 0.98
-    for image in images[2:]:  # readable without colour: lightness grows along the map
+    for image in planes[1:]:  # readable without color: lightness grows along the map
         colors = torch.from_numpy(image.get_cmap()(np.linspace(0, 1, 32))[:, :3].T[:, None].copy())
         assert (rgb_to_lab(colors)[0].diff() > 0).all()
-    assert [ax.get_title() for ax in fig.axes[1:4]] == [
-        "L* (lightness)",
-        "a* (green to red)",
-        "b* (blue to yellow)",
-    ]
+
+
+def test_intervals_lie_where_the_table_says():
+    left, right = plots.plot_intervals(RUNS, PANELS).axes
+    found = marks(left)
+    assert [x for x, *_ in found] == [0.1, 0.8, 0.9] and [x for x, *_ in marks(right)] == [5, 9, 10]
+    assert [tuple(look) for _, _, *look in found] == [(plots.ORANGE, "s"), (plots.BLUE, "o"), (plots.BLUE, "o")]
+    segments = [segment[:, 0].tolist() for lines in left.collections for segment in lines.get_segments()]
+    assert sorted(segments) == [[-0.2, 0.4], [0.5, 1.1], [0.6, 1.2]]
+    (_, old, *_), (_, first, *_), (_, second, *_) = found
+    assert old == 0 and first < 1 < second < first + 0.5, "seeds of a recipe share a line and do not overlap"
+    assert [label.get_text() for label in left.get_yticklabels()] == ["old", "new"]
+    assert left.get_ylim() == (1.5, -0.5), "the first row at the top"
+    assert (left.get_xlabel(), right.get_xlabel()) == tuple(PANELS.values())
+
+
+def test_failures_show_both_errors_and_the_shares():
+    figure = plots.plot_failures(FAILURES)
+    for ax, shares, (by, edges) in zip(figure.axes[:4], figure.axes[4:], EDGES.items(), strict=True):
+        ours, gray = ax.lines
+        assert set(ours.get_ydata()) == {12.0} and set(gray.get_ydata()) == {15.0}
+        bars, bins = [bar.get_height() for bar in shares.patches], len(edges) - 1
+        assert bars == pytest.approx([10] * bins + [5] * bins * (by == "hue"))
+        assert ax.get_xlabel().startswith(by) and ax.get_xticks()[[0, -1]].tolist() == [-0.5, bins - 0.5]
+        assert [ax.get_xticklabels()[i].get_text() for i in (0, -1)] == ["0", f"{edges[-1]}"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["prediction", "gray", "predicted pixels"]
+
+
+def test_tones_show_each_change():
+    for ax in plots.plot_tones(TONES).axes:
+        error, moved, chroma = (line.get_ydata().tolist() for line in ax.lines[:3])
+        assert (error, moved, chroma) == ([2, 2, 2], [0.5, 1, 1.5], [3, 3, 3])
 
 
 def test_sample_grid_holds_the_pictures_themselves():
     rows = [[data.astronaut()[::16, ::16], data.coffee()[:32, :32]], [GRAY[:32, :32], PHOTO[:32, :32]]]
-    grid = sample_grid(rows, gap=3)
+    grid = plots.sample_grid(rows, gap=3)
     assert grid.dtype == np.uint8 and grid.shape == (2 * 35 + 3, 2 * 35 + 3, 3)
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
@@ -257,6 +224,7 @@ def test_sample_grid_holds_the_pictures_themselves():
     assert (grid[35:38] == 255).all() and (grid[:, :3] == 255).all() and (grid[:, 35:38] == 255).all()
 
 
+@pytest.mark.slow
 def test_a_notebooks_own_figures_still_show_after_ours():
     """In a kernel, pyplot's first figure switches the display on; ours must not switch it off again."""
     cells = [
@@ -266,7 +234,4 @@ def test_a_notebooks_own_figures_still_show_after_ours():
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     NotebookClient(book, kernel_name="python3", extra_arguments=["--log-level=ERROR"]).execute(env=environment)
-    assert [["image/png" in output.get("data", {}) for output in cell.outputs] for cell in book.cells] == [
-        [True],
-        [True],
-    ]
+    assert [["image/png" in output.get("data", {}) for output in cell.outputs] for cell in book.cells] == [[True]] * 2

@@ -68,7 +68,7 @@ def test_ranges_admit_what_kaggle_and_colab_have():
     assert Version("8.1.5") in requirements()["ipywidgets"]
 
 
-def test_every_sample_photo_has_its_licence():
+def test_every_sample_photo_has_its_license():
     text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     for name in [*SAMPLES["color"], *SAMPLES["gray"]]:
         assert re.search(rf"^\| {re.escape(name)} .*\|.*\|.*\| .+ \|$", text, flags=re.M), name
@@ -76,9 +76,9 @@ def test_every_sample_photo_has_its_licence():
 
 def test_readme_names_every_notebook_module_and_command():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in [*tool.NOTEBOOKS, *(ROOT / "colorlib").glob("*.py")]:
+    for path in [*tool.NOTEBOOKS, *(ROOT / "colorlib").rglob("*.py")]:
         assert path.name in text, path.name
-    for command in ("make run", "make test", "make lab"):
+    for command in ("make run", "make test", "make quick", "make lab"):
         assert command in text
     for target in re.findall(r"\]\((?!http|#)([^)#]+)", text) + re.findall(r'src="(?!http)([^"]+)"', text):
         assert (ROOT / target).exists(), f"README.md leads to {target}, which is not there"
@@ -90,7 +90,7 @@ def result_rows():
     scores = summarize(metrics).set_index(["subset", "method", "metric"])["mean"]["in_color"]
     wins, photos = count_wins(metrics[metrics["in_color"]])
     for method, name, won in (
-        ("gray", "gray: no colour at all", "–"),
+        ("gray", "gray: no color at all", "–"),
         ("model", "this release", f"{wins} of {photos}"),
     ):
         psnr, ssim, rmse, snr, pooled, color = scores[method][

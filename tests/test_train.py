@@ -1,15 +1,17 @@
-"""The loop: it learns, it counts right, it can be stopped anywhere and continues bit for bit."""
+"""The loop: it learns, it counts right, it can be stopped anywhere and goes on bit for bit; its command line."""
 
 import copy
 import dataclasses
+import functools
 import json
-import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,443 +22,334 @@ import torch
 import torch.nn.functional as F
 from conftest import Constant
 from PIL import Image
-from skimage.color import rgb2lab
+from test_data import straightforward
 from torch import nn
 
 from colorlib import checkpoint, train
-from colorlib.checkpoint import BEST, CheckpointError, load_checkpoint, load_model, run_folder
+from colorlib.checkpoint import BEST, LAST, load_checkpoint, load_model
 from colorlib.config import PRESETS, TINY, Config
-from colorlib.data import ColorizationDataset, get_dataloader, split_paths
-from colorlib.environment import describe_environment, pick_device, pick_precision
+from colorlib.data import ColorizationDataset, get_dataloader, sample_photos, split_paths
+from colorlib.losses import palette_nll
 from colorlib.model import UNet
-from colorlib.monitor import epoch_line, save_some_examples
 from colorlib.photo import read_photo, resize_photo
-from colorlib.state import Training
-from colorlib.train import fit, main, train_epoch, validate_epoch
+from colorlib.train import TrainState, epoch_line, main, train_epoch, validate_epoch
 
 CPU = torch.device("cpu")
+fit = functools.partial(train.fit, device="cpu")  # bit for bit is a promise for the CPU
+FIELDS = dataclasses.fields(Config)
 LOSSES = ["epoch", "train_loss", "val_loss", "gray_loss", "learning_rate"]  # what the clock has no part in
+# of ten photos: 14 items an epoch, in batches of 4, 4, 4 and 2
+EVERYTHING = Config(
+    width=4, depth=4, dropout=0.5, palette=3, residual_blocks=1, image_size=32, photo_size=36, min_crop=0.4, flip=True,
+    rotate=5.0, contrast=0.2, gamma=0.2, saturation=0.2, crops_per_photo=2, small_size=16, small_epochs=1,
+    val_fraction=0.2, test_fraction=0.1, batch_size=4, loss="huber", palette_likelihood=0.05, learning_rate=2e-3,
+    weight_decay=0.05, warmup=0.25, schedule="cosine", ema=0.8, epochs=3, precision="float32", num_workers=0,
+    keep_every=1, samples=2, seed=3,
+)  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    """Bit for bit is a promise for the CPU; a GPU adds up in another order each time."""
-    monkeypatch.setattr(train, "pick_device", lambda name: pick_device(name or "cpu"))
+def batch_of(count: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    planes = torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) - 0.5
+    return {"L": 2 * planes[:, :1], "ab": planes[:, 1:]}
 
 
-def batch_of(count: int, side: int = 16, seed: int = 0) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    L = torch.rand(count, 1, side, side, generator=generator) * 2 - 1
-    return {"L": L, "ab": torch.rand(count, 2, side, side, generator=generator) - 0.5}
+def state_of(config: Config, total_steps: int = 8, **changes) -> TrainState:
+    torch.manual_seed(config.seed)
+    return TrainState(config.replace(**{"precision": "float32"} | changes), CPU, total_steps)
 
 
-def training_of(config: Config, **changes) -> Training:
-    """A new training on the CPU, in float32 unless told otherwise."""
-    return Training(config.replace(**{"precision": "float32"} | changes), CPU)
+def options_of(config: Config) -> list[str]:
+    """The command line that asks for these settings."""
+    options = []
+    for field in FIELDS:
+        name, value = field.name.replace("_", "-"), getattr(config, field.name)
+        options.append(f"--{'' if value else 'no-'}{name}" if field.type is bool else f"--{name}={value}")
+    return options
 
 
-def guessing(config: Config, a: float, b: float) -> Training:
-    """A training whose network guesses the same colour everywhere."""
-    training = training_of(config)
-    training.model = Constant(a, b)
-    return training
+def validated(model: nn.Module, config: Config, photos: list[Path]) -> tuple[float, float]:
+    """The losses of a network on a run's validation photos."""
+    state = state_of(config, ema=0.0)
+    state.train_model.load_state_dict(model.state_dict())
+    split = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
+    return validate_epoch(state, get_dataloader(ColorizationDataset(split["val"], config), config.batch_size))
 
 
-# --- one epoch ----------------------------------------------------------------------------------------------
+# --- a step and an epoch ------------------------------------------------------------------------------------
 
 
-def test_loss_falls_until_one_batch_is_known_by_heart(config):
-    x = torch.linspace(-1, 1, 16)
-    L = torch.stack([x.expand(16, 16), x.expand(16, 16).T])[:, None]
-    batch = {"L": L, "ab": torch.cat([0.5 * L, -0.5 * L], dim=1)}
-    training = training_of(config, width=8, dropout=0.0, learning_rate=5e-3)
-    losses = []
-    for _ in range(60):
-        training.new_epoch()
-        losses.append(train_epoch(training, [batch])[0])
-    assert losses[-1] < 0.15 * losses[0]
-    assert F.l1_loss(training.model(L), batch["ab"]).item() < 0.05
+class DistanceToOne(nn.Module):
+    """In place of VGG16: a term that wants ab of 1 everywhere."""
+
+    def forward(self, L, predicted, true):
+        return (predicted - 1).abs().mean()
 
 
-def test_epoch_equals_steps_by_hand(config):
-    batches = [batch_of(4, seed=1), batch_of(4, seed=2), batch_of(2, seed=3)]
-    training = training_of(config, learning_rate=1e-3)
-    twin = copy.deepcopy(training.model)
-    training.model.eval()
-
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"loss": "huber"}, {"weight_decay": 0.5}, {"palette": 3, "palette_likelihood": 0.5}, {"perceptual": 2.0}],
+    ids=str,
+)
+def test_epoch_equals_steps_by_hand(config, monkeypatch, options):
+    """With dropout and batch statistics; the loss that is told is L1's, the mean over photos."""
+    monkeypatch.setattr("colorlib.losses.Perceptual", DistanceToOne)
+    state, batches, counts, total = state_of(config, **options), [batch_of(4, 1), batch_of(4, 2), batch_of(2, 3)], [], 0
+    twin = copy.deepcopy(state.train_model).train()
+    optimizer = torch.optim.AdamW(twin.parameters(), config.learning_rate, weight_decay=state.config.weight_decay)
     torch.manual_seed(5)
-    loss, speed = train_epoch(training, batches)
-
+    state.train_model.eval()
+    loss, speed = train_epoch(state, batches, after_step=lambda: counts.append((state.step, state.photos)))
     torch.manual_seed(5)
-    twin.train()  # dropout and batch statistics
-    optimizer = torch.optim.Adam(twin.parameters(), 1e-3, fused=True)
-    total = 0.0
     for batch in batches:
-        difference = (twin(batch["L"]) - batch["ab"]).abs().mean()
-        for parameter in twin.parameters():
-            parameter.grad = None
-        difference.backward()
-        optimizer.step()
-        total += difference.item() * len(batch["L"])
-    assert loss == pytest.approx(total / 10, rel=1e-6), "the mean over photos, not over batches"
-    assert speed > 0 and training.model.training
-    states = training.model.state_dict().values(), twin.state_dict().values()
-    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
-
-
-def test_huber_is_minimised_and_l1_is_told(config):
-    """The weights are those of steps on Huber's loss by hand; the loss that is told is L1's."""
-    batches = [batch_of(4, seed=1), batch_of(4, seed=2), batch_of(2, seed=3)]
-    training, plain = training_of(config, dropout=0.0, loss="huber"), training_of(config, dropout=0.0)
-    twin = copy.deepcopy(training.model)
-    optimizer = torch.optim.Adam(twin.parameters(), config.learning_rate, fused=True)
-    total = 0.0
-    for batch in batches:
-        error = (twin(batch["L"]) - batch["ab"]).abs()
-        total += error.mean().item() * len(batch["L"])
-        huber = torch.where(error < 0.1, error**2 / 0.2, error - 0.05).mean()
+        predicted, palette = twin.forward_with_palette(batch["L"])
+        error = (predicted - batch["ab"]).abs()
+        total += error.mean().item() * len(error)
+        goal = torch.where(error < 0.1, error**2 / 0.2, error - 0.05).mean() if "loss" in options else error.mean()
+        if palette:
+            goal = goal + 0.5 * palette_nll(palette, batch["ab"])
+        if "perceptual" in options:
+            goal = goal + 2 * (predicted - 1).abs().mean()
         optimizer.zero_grad()
-        huber.backward()
+        goal.backward()
         optimizer.step()
-    loss, _ = train_epoch(training, batches)
-    assert loss == pytest.approx(total / 10, rel=1e-5)
-    for name, value in twin.state_dict().items():
-        torch.testing.assert_close(training.model.state_dict()[name], value, atol=1e-5, rtol=1e-4)
-    train_epoch(plain, batches)
-    assert not torch.allclose(plain.model.final.weight, twin.final.weight, atol=1e-4)
+    assert loss == pytest.approx(total / 10, rel=1e-5) and speed > 0 and counts == [(1, 4), (2, 8), (3, 10)]
+    found, wanted = (
+        {k: v for k, v in model.state_dict().items() if "palette" not in k or "anchors" in k}
+        for model in (state.train_model, twin)
+    )  # others' gradients are partly 0, but for rounding
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-3)
 
 
-def test_perceptual_term_is_minimised_and_l1_is_told(config, monkeypatch):
-    """A term that wants ab of 1 everywhere; the loss that is told leaves it out."""
-    seen = []
-
-    class Ones(nn.Module):
-        def forward(self, L, predicted, true):
-            seen.append((L.shape, true.shape))
-            return (predicted - 1).abs().mean()
-
-    monkeypatch.setattr("colorlib.losses.Perceptual", Ones)
-    batch = batch_of(2)
-    training, plain = training_of(config, dropout=0.0, perceptual=50.0), training_of(config, dropout=0.0)
-    losses = [train_epoch(one, [batch])[0] for one in (training, plain)]
-    assert losses[0] == losses[1] and seen == [((2, 1, 16, 16), (2, 2, 16, 16))]
-    for one in (training, plain):
-        one.new_epoch()
-        train_epoch(one, [batch] * 20)
-    with torch.no_grad():
-        assert training.model(batch["L"]).mean() > plain.model(batch["L"]).mean() + 0.1
+def test_palette_likelihood_lowers_palette_nll(config):
+    batch, found = batch_of(2), []
+    for weight in (0.0, 0.5):
+        state = state_of(config, dropout=0.0, palette=4, palette_likelihood=weight, learning_rate=5e-3)
+        train_epoch(state, [batch] * 60)
+        found.append(palette_nll(state.eval_model.forward_with_palette(batch["L"])[1], batch["ab"]).item())
+    assert found[1] < found[0] - 0.3
 
 
-def test_epoch_counts_and_calls_after_each_step(config):
-    training, seen = training_of(config), []
-    sizes = [4, 4, 2]
-    batches = [batch_of(size) for size in sizes]
-    train_epoch(training, batches, after_step=lambda: seen.append((training.step, training.photos)))
-    assert seen == [(1, 4), (2, 8), (3, 10)]
-
-
-def test_speed_of_a_continued_epoch_counts_its_own_photos(config, monkeypatch):
-    """Four photos that an earlier process has trained on belong to the loss, not to the speed."""
-    training = training_of(config)
-    training.step, training.photos, training.loss_sum = 1, 4, torch.tensor(4 * 0.5)
-    clock = iter(range(0, 1000, 2))
-    monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock))
-    calls = []
-    loss, speed = train_epoch(training, [batch_of(4), batch_of(4)], "", lambda: calls.append(training.loss_sum.item()))
-    seconds = next(clock) - 2
-    assert loss == pytest.approx(calls[-1] / 12, rel=1e-6) and calls[0] > 2
-    assert speed == pytest.approx(8 / seconds)
-
-
-def test_epoch_in_bfloat16_keeps_the_weights_in_float32(config):
-    training = training_of(config, dropout=0.0, precision="bfloat16")
-    kinds = []
-    training.model.final.register_forward_hook(lambda _, __, out: kinds.append(out.dtype))
-    loss, _ = train_epoch(training, [batch_of(2)])
-    assert validate_epoch(training, get_loader([2]))[0] > 0
-    assert kinds == [torch.bfloat16] * 2 and 0 < loss < 1
-    assert {parameter.dtype for parameter in training.model.parameters()} == {torch.float32}
-
-
-def test_loss_that_is_no_number_stops_the_training(config):
+def test_loss_that_is_no_number_stops_the_epoch(config):
     batch = batch_of(2)
     batch["ab"][0, 0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match="no longer a number: lower learning_rate"):
-        train_epoch(training_of(config), [batch])
+        train_epoch(state_of(config), [batch])
 
 
-class Readings:
-    """Counts how often a number is read from a tensor, which waits for the device."""
-
-    def __init__(self, monkeypatch):
-        self.count = 0
-        for name in ("item", "tolist", "__float__", "__bool__", "cpu", "numpy"):
-            original = getattr(torch.Tensor, name)
-
-            def read(tensor, *rest, original=original):
-                self.count += 1
-                return original(tensor, *rest)
-
-            monkeypatch.setattr(torch.Tensor, name, read)
-
-
-def test_loss_is_not_read_while_a_quick_epoch_runs(config, monkeypatch):
-    """Between two steps nothing waits for the device; only the end of the epoch does."""
-    training, inside = training_of(config), []
-    train_epoch(training, [batch_of(2)])
-    monkeypatch.setattr(train.time, "perf_counter", lambda: 0.0 if len(inside) < 20 else 1.0)
-    readings = Readings(monkeypatch)
-    train_epoch(training, [batch_of(2)] * 20, "", lambda: inside.append(readings.count))
-    assert inside == [0] * 20 and 1 <= readings.count <= 4
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_precision_is_that_of_the_network_not_of_the_weights(config, precision):
+    """And a state that is put away goes on to the bit, with float16's scale."""
+    state, twin = (state_of(config, precision=precision, palette=3) for _ in range(2))
+    kinds, batches = [], [batch_of(2, seed) for seed in range(3)]
+    state.train_model.final.register_forward_hook(lambda _, __, out: kinds.append(out.dtype))
+    if precision == "float16":
+        state.scaler.load_state_dict(state.scaler.state_dict() | {"scale": 512.0})
+    train_epoch(state, batches)
+    twin.load_state_dict(copy.deepcopy(state.state_dict()))
+    saved = torch.get_rng_state()
+    losses = [train_epoch(state, batches)[0], *validate_epoch(state, batches)]
+    assert kinds == [getattr(torch, precision)] * 9 and all(0 < loss < 1 for loss in losses)
+    assert {parameter.dtype for parameter in state.train_model.parameters()} == {torch.float32}
+    torch.set_rng_state(saved)
+    train_epoch(twin, batches)
+    assert_same(twin.state_dict(), state.state_dict())
 
 
-def test_loss_is_read_twice_a_second_for_the_bar(config, monkeypatch, capsys):
-    """A slow epoch: a tenth of a second a step. A loss that is no number then ends it at once."""
-    training, inside = training_of(config), []
-    monkeypatch.setattr(train.time, "perf_counter", lambda: 0.1 * len(inside))
-    readings = Readings(monkeypatch)
-    train_epoch(training, [batch_of(2)] * 20, "epoch 1/1", lambda: inside.append(readings.count))
-    assert 2 <= inside[-1] <= 6
-    assert "epoch 1/1" in capsys.readouterr().out
-
-    broken = batch_of(2)
-    broken["ab"][:] = float("nan")
-    inside.clear()
-    with pytest.raises(FloatingPointError):
-        train_epoch(training, [broken] * 20, "", lambda: inside.append(0))
-    assert 5 <= len(inside) <= 7
+def test_overflow_in_float16_skips_the_step_and_halves_the_scale(config):
+    """It is how the scaler finds its scale; a warning would look like a mistake of the reader's."""
+    state = state_of(config, precision="float16")
+    state.scaler.load_state_dict(state.scaler.state_dict() | {"scale": 2.0**40})
+    before = copy.deepcopy(list(state.train_model.parameters()))
+    with warnings.catch_warnings(action="error"):
+        train_epoch(state, [batch_of(2)])
+    assert_same(list(state.train_model.parameters()), before)
+    assert state.scaler.get_scale() == 2.0**39
 
 
-def test_bar_goes_to_stdout_and_leaves_nothing(config, capsys):
-    """A saved notebook shows stderr as an error."""
-    train_epoch(training_of(config), [batch_of(2)], "epoch 1/1")
-    printed = capsys.readouterr()
-    assert printed.err == "" and printed.out.endswith("\r") and printed.out.split("\r")[-2].strip() == ""
+COSINE = [1, 0.9619, 0.8536, 0.6913, 0.5, 0.3087, 0.1464, 0.0381, 0]  # (1 + cos(π k/8))/2
 
 
-def get_loader(sizes: list[int]):
-    """Batches of these sizes with a `dataset` of as many photos, as a DataLoader has."""
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "shares"),
+    [
+        ("constant", 0.0, [1] * 9),
+        ("cosine", 0.1, COSINE),  # a warm-up of less than a step changes nothing
+        ("cosine", 0.5, [0.25, 0.5 * COSINE[1], 0.75 * COSINE[2], *COSINE[3:]]),
+        ("trapezoid", 0.25, [0.5, 1, 1, 1, 1, 1, 1, 0.5, 0]),
+    ],
+)
+def test_learning_rate_of_each_step(config, schedule, warmup, shares):
+    """Of eight steps, of the one that would come next, and of one more."""
+    state, rates = state_of(config, schedule=schedule, warmup=warmup, learning_rate=0.01), []
+    for _ in range(10):
+        rates.append(state.optimizer.param_groups[0]["lr"])
+        state.take_step(**batch_of(1))
+    assert rates == pytest.approx([0.01 * share for share in [*shares, shares[-1]]], abs=1e-6)
 
-    class Loader(list):
-        dataset = range(sum(sizes))
 
-    return Loader(batch_of(size, seed=seed) for seed, size in enumerate(sizes))
+def test_more_epochs_stretch_the_schedule_of_a_continued_run(config):
+    short, longer = (state_of(config, steps, schedule="cosine") for steps in (4, 8))
+    train_epoch(short, [batch_of(1)] * 3)
+    longer.load_state_dict(short.state_dict())
+    longer.take_step(**batch_of(1))
+    assert longer.optimizer.param_groups[0]["lr"] == pytest.approx(config.learning_rate * 0.5)
+
+
+def test_moving_average_by_hand(config):
+    """Of all weights and of the batch norms' statistics: it starts as the first step's, and keeps 0.75 in each."""
+    state, plain, wanted = state_of(config, ema=0.75), state_of(config), {}
+
+    def average() -> None:
+        for name, value in state.train_model.state_dict().items():
+            wanted[name] = 0.75 * wanted[name] + 0.25 * value if state.step > 1 else value.clone()
+
+    for one, after_step in ((state, average), (plain, None)):
+        torch.manual_seed(1)
+        train_epoch(one, [batch_of(2, seed) for seed in range(4)], after_step=after_step)
+    for name, value in state.eval_model.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, wanted[name], atol=1e-6, rtol=1e-5)
+    assert_same(state.train_model.state_dict(), plain.train_model.state_dict())
+    assert not torch.allclose(state.eval_model.final.weight, plain.eval_model.final.weight, atol=1e-4)
 
 
 def test_validation_by_hand(config):
-    """Photos count alike, also those of a smaller last batch."""
-    batches = get_loader([4, 4, 1])
-    batches[2]["ab"] += 0.4  # a photo whose loss is another one
-    loss, gray_loss = validate_epoch(guessing(config, 0.25, -0.5), batches)
+    """Photos count alike, also those of a smaller last batch; gray is ab of 0."""
+    state, batches = state_of(config), [batch_of(4, 1), batch_of(4, 2), batch_of(1, 3)]
+    batches[2]["ab"] += 0.4
+    state.train_model = Constant(0.25, -0.5)
     ab = torch.cat([batch["ab"] for batch in batches])
-    assert gray_loss == pytest.approx(ab.abs().mean().item(), rel=1e-5)
     by_hand = ((ab[:, 0] - 0.25).abs().mean() + (ab[:, 1] + 0.5).abs().mean()) / 2
-    assert loss == pytest.approx(by_hand.item(), rel=1e-5)
+    assert validate_epoch(state, batches) == pytest.approx((by_hand.item(), ab.abs().mean().item()), rel=1e-5)
 
 
-def test_validation_is_that_of_the_running_average(config):
-    training = training_of(config, ema=0.5)
-    train_epoch(training, get_loader([2, 2, 2]))
-    alone = training_of(config)
-    alone.model.load_state_dict(training.result.state_dict())
-    loss = validate_epoch(training, get_loader([2, 1]))[0]
-    assert loss == validate_epoch(alone, get_loader([2, 1]))[0]
-    alone.model.load_state_dict(training.model.state_dict())
-    assert loss != validate_epoch(alone, get_loader([2, 1]))[0]
-    nn.init.constant_(training.model.final.bias, 0.9)
-    assert loss == validate_epoch(training, get_loader([2, 1]))[0]
+def test_validation_is_of_the_average_without_dropout_and_leaves_no_trace(config):
+    state = state_of(config, ema=0.5, dropout=0.9)
+    train_epoch(state, [batch_of(2)] * 3)
+    before = copy.deepcopy(state.state_dict())
+    loss = validate_epoch(state, [batch_of(2)])
+    assert loss == validate_epoch(state, [batch_of(2)])
+    assert_same(state.state_dict(), before)
+    nn.init.constant_(state.train_model.final.bias, 0.9)
+    assert loss == validate_epoch(state, [batch_of(2)])
 
 
-def test_validation_tells_l1_whatever_is_minimised(config):
-    losses = {validate_epoch(training_of(config, loss=name), get_loader([2, 1])) for name in ("l1", "huber")}
-    assert len(losses) == 1
+@pytest.mark.slow
+def test_compiled_steps_equal_plain_ones(config, monkeypatch):
+    """torch.compile traces the network; only the machine code, which needs a C++ compiler, is left out."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    plain, compiled = (state_of(config, dropout=0.0, palette=3, compile=flag) for flag in (False, True))
+    assert compiled.parallel_model is not compiled.train_model
+    losses = [train_epoch(state, [batch_of(2)] * 2)[0] for state in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    plain.load_state_dict(compiled.state_dict())  # under the same names
 
 
-def test_validation_uses_no_dropout_and_leaves_no_trace(config):
-    training = training_of(config, dropout=0.9)
-    training.model.train()
-    before = copy.deepcopy(training.state_dict())
-    losses = {validate_epoch(training, get_loader([2, 2]))[0] for _ in range(2)}
-    assert len(losses) == 1
-    assert_same_state(training.state_dict(), before)
-    assert all(parameter.grad is None for parameter in training.model.parameters())
-
-
-def test_validation_reads_its_losses_once(config, monkeypatch):
-    readings = Readings(monkeypatch)
-    validate_epoch(training_of(config), get_loader([2] * 20))
-    assert readings.count <= 3
+def test_each_process_drops_other_features_and_the_sums_count_once(config, monkeypatch):
+    first, drawn = state_of(config), set()
+    train_epoch(first, [batch_of(2)] * 2)
+    saved = first.state_dict()
+    for number in range(3):
+        monkeypatch.setattr(train.dist, "rank", lambda number=number: number)
+        state = state_of(config)
+        state.seed_epoch()
+        drawn.add(tuple(torch.rand(3).tolist()))
+        state.load_state_dict(copy.deepcopy(saved))
+        drawn.add(tuple(torch.rand(3).tolist()))
+        assert (state.step, state.photos, state.epoch_seed) == (2, 0 if number else 4, first.epoch_seed)
+        assert state.loss_sum.item() == (0 if number else pytest.approx(saved["loss_sum"]))
+    assert len(drawn) == 6
 
 
 # --- a run --------------------------------------------------------------------------------------------------
 
 
-def assert_same_state(a, b) -> None:
-    """Two states, or parts of them, are equal bit for bit."""
-    if isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype and torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert list(a) == list(b)
-        for name in a:
-            assert_same_state(a[name], b[name])
-    elif isinstance(a, list):
-        assert len(a) == len(b)
-        for one, other in zip(a, b, strict=True):
-            assert_same_state(one, other)
-    else:
-        assert a == b
+@pytest.fixture(scope="module")
+def whole_run(photo_folder, tmp_path_factory):
+    """`EVERYTHING` without interruption: its folder and history."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return folder, fit(EVERYTHING, sorted(photo_folder.iterdir()), folder)
+
+
+def assert_same(a, b) -> None:
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def assert_same_runs(a: Path, b: Path) -> None:
     """Two finished runs are equal bit for bit, but for the clock and the memory in use."""
-    first, second = load_checkpoint(a / "last.pt"), load_checkpoint(b / "last.pt")
-    pd.testing.assert_frame_equal(
-        pd.DataFrame(first.pop("history"))[LOSSES], pd.DataFrame(second.pop("history"))[LOSSES], check_exact=True
-    )
-    assert len(first["optimizer"]["state"]) > 10
-    assert_same_state(first, second)
-    best, other = (safetensors.torch.load_file(run / BEST) for run in (a, b))
-    assert all(torch.equal(best[name], other[name]) for name in best)
-    pictures = sorted(path.name for path in (a / "samples").iterdir())
-    assert pictures == sorted(path.name for path in (b / "samples").iterdir())
-    assert all((a / "samples" / name).read_bytes() == (b / "samples" / name).read_bytes() for name in pictures)
+    states = [load_checkpoint(run / LAST) for run in (a, b)]
+    histories = [pd.DataFrame(state.pop("history"))[LOSSES] for state in states]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    assert len(states[0]["optimizer"]["state"]) > 10
+    assert_same(*states)
+    assert_same(*(safetensors.torch.load_file(run / BEST) for run in (a, b)))
+    pictures = [{path.name: path.read_bytes() for path in (run / "samples").iterdir()} for run in (a, b)]
+    assert pictures[0] == pictures[1] and len(pictures[0]) == len(histories[0])
     assert (a / "split.json").read_text() == (b / "split.json").read_text()
-    configs = [Config.from_json((run / "config.json").read_text()) for run in (a, b)]
-    assert configs[0] == configs[1].replace(**{name: getattr(configs[0], name) for name in checkpoint.MAY_CHANGE})
+    assert not list(b.rglob(".*")), "no leftovers"
 
 
-@pytest.fixture(scope="module")
-def whole_run(photo_folder, tmp_path_factory):
-    """A run of four epochs without interruption, with dropout and augmentation: (folder, history)."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    config = Config(
-        width=4, depth=4, image_size=16, photo_size=24, min_crop=0.4, flip=True, rotate=5.0, contrast=0.2,
-        saturation=0.2, val_fraction=0.2, test_fraction=0.1, batch_size=4, learning_rate=2e-3, epochs=4,
-        num_workers=0, samples=2, seed=3,
-    )  # fmt: skip
-    return folder, fit(config, sorted(photo_folder.iterdir()), folder, device="cpu")
-
-
-def test_run_leaves_every_file(whole_run, config, photos):
-    run, _ = whole_run
-    files = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
-    assert files == sorted(
-        ["config.json", "environment.json", "split.json", "history.csv", "last.pt", BEST]
-        + [f"samples/epoch_{epoch:03d}.png" for epoch in range(4)]
-    )
-    assert Config.from_json((run / "config.json").read_text()) == config
-    environment = json.loads((run / "environment.json").read_text())
-    assert environment == describe_environment() | {"trained_on": "cpu", "precision": pick_precision(CPU)}
-    split = json.loads((run / "split.json").read_text())
-    expected = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
-    assert split == {part: [path.name for path in paths] for part, paths in expected.items()}
-    assert [len(split[part]) for part in ("train", "val", "test")] == [7, 2, 1]
-    model, settings = load_model(run)
-    assert settings == config and model.depth == 4
-
-
-def test_history(whole_run):
+def test_run_leaves_every_file(whole_run, photos):
     run, history = whole_run
-    columns = ["epoch", "train_loss", "val_loss", "gray_loss", "learning_rate", "images_per_second", "seconds"]
-    columns += ["memory_gb"]
-    assert list(history.columns) == columns
-    assert history["epoch"].tolist() == [1, 2, 3, 4]
-    assert history["gray_loss"].nunique() == 1 and (history["learning_rate"] == 2e-3).all()
-    assert (history[["images_per_second", "seconds", "train_loss", "val_loss"]] > 0).all(axis=None)
-    assert history["memory_gb"].between(0.05, 50).all(), "PyTorch alone takes a part of a gigabyte"
+    wanted = {"config.json", "environment.json", "split.json", "history.csv", LAST, BEST}
+    wanted |= {name for k in "012" for name in (f"samples/epoch_00{k}.png", f"weights/epoch_00{k}.safetensors")}
+    assert {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} == wanted
+    assert Config.from_json((run / "config.json").read_text()) == EVERYTHING
+    split = split_paths(photos, EVERYTHING.val_fraction, EVERYTHING.test_fraction, EVERYTHING.seed)
+    assert json.loads((run / "split.json").read_text()) == {k: [path.name for path in v] for k, v in split.items()}
+    assert list(history.columns) == [*LOSSES, "images_per_second", "seconds", "memory_gb"]
+    assert history["epoch"].tolist() == [1, 2, 3] and history["gray_loss"].nunique() == 1
+    assert history["learning_rate"].iloc[-1] == 0 and history["learning_rate"].is_monotonic_decreasing
+    assert (history.drop(columns="learning_rate") > 0).all(axis=None) and history["train_loss"].nunique() == 3
     pd.testing.assert_frame_equal(pd.read_csv(run / "history.csv"), history)
 
 
-def test_losses_in_the_history_are_those_of_the_saved_network(whole_run, config, photos):
+def test_sample_picture_has_three_rows(whole_run, photos):
+    """Of whole photos to validate on: in gray, in the network's colors, in their own."""
+    picture = np.asarray(Image.open(whole_run[0] / "samples" / "epoch_002.png")).astype(int)
+    assert picture.shape == (3 * 36 + 4, 2 * 36 + 4, 3)
+    names = json.loads((whole_run[0] / "split.json").read_text())["val"]
+    for column, name in enumerate(names):
+        gray, predicted, true = (picture[y : y + 32, 36 * column + 4 : 36 * column + 36] for y in (4, 40, 76))
+        assert np.ptp(gray, axis=-1).max() <= 1 < np.ptp(predicted, axis=-1).max()
+        assert np.abs(true - resize_photo(read_photo(photos[0].parent / name), 32)).max() <= 1
+
+
+def test_best_weights_are_those_of_the_best_epochs_moving_average(whole_run, photos):
     run, history = whole_run
-    training = Training(config, CPU)
-    training.model.load_state_dict(load_checkpoint(run / "last.pt")["model"])
-    split = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
-    val_loss, gray_loss = validate_epoch(training, get_dataloader(ColorizationDataset(split["val"], config), 4))
-    assert val_loss == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)
-    assert gray_loss == pytest.approx(history["gray_loss"].iloc[-1], rel=1e-5)
+    for epoch, row in history.iterrows():
+        model, config = load_model(run / "weights" / f"epoch_{epoch:03d}.safetensors")
+        losses = validated(model, config, photos)
+        assert losses == pytest.approx((row["val_loss"], row["gray_loss"]), rel=1e-5)
+    best = load_model(run / "weights" / f"epoch_{history['val_loss'].idxmin():03d}.safetensors")[0]
+    assert_same(load_model(run)[0].state_dict(), best.state_dict())
+    state = load_checkpoint(run / LAST)
+    assert_same(model.final.weight.detach(), state["ema_model"]["module.final.weight"])
+    assert not torch.equal(model.final.weight, state["model"]["final.weight"])
 
 
-def test_files_name_no_folder_of_this_computer(whole_run, photo_folder):
-    run, _ = whole_run
-    for path in run.rglob("*"):
-        content = path.read_bytes() if path.is_file() else b""
-        for place in (run.parent, photo_folder, Path.cwd(), Path.home()):
-            assert str(place).encode() + b"/" not in content, path.name
+def test_best_of_a_continued_run_may_lie_before_the_break(tmp_path, config, photos, monkeypatch):
+    losses, run = iter([0.5, 0.3, 0.3, 0.4]), tmp_path / "run"
+    monkeypatch.setattr(train, "validate_epoch", lambda *_: (next(losses), 1.0))
+    for epochs in (1, 3, 4):
+        fit(config.replace(epochs=epochs, keep_every=2), photos, run)
+    best, second = (load_model(run / name)[0].state_dict() for name in (BEST, "weights/epoch_001.safetensors"))
+    assert_same(best, second)
 
 
-def test_split_is_relative_to_the_photos_common_folder(tmp_path, photos, plain_config):
-    for i, path in enumerate(photos):
-        copied = tmp_path / "set" / ("a" if i % 2 else "b/c") / path.name
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        copied.write_bytes(path.read_bytes())
-    fit(plain_config.replace(epochs=1), sorted((tmp_path / "set").rglob("*.png")), tmp_path / "run")
-    names = [name for part in json.loads((tmp_path / "run" / "split.json").read_text()).values() for name in part]
-    assert sorted(names) == sorted(f"{'a' if i % 2 else 'b/c'}/{path.name}" for i, path in enumerate(photos))
-
-
-def test_same_seed_same_curve(tmp_path, whole_run, config, photos):
-    run, _ = whole_run
-    torch.manual_seed(99), random.seed(9), np.random.seed(9)
-    again = fit(config, list(reversed(photos)), tmp_path / "again")
-    assert_same_runs(run, tmp_path / "again")
-    other = fit(config.replace(seed=4, epochs=1), photos, tmp_path / "other")
-    assert other["train_loss"][0] != again["train_loss"][0]
-
-
-def test_epochs_differ(whole_run):
-    _, history = whole_run
-    assert history["train_loss"].nunique() == 4 and history["val_loss"].nunique() == 4
-
-
-def test_each_epoch_has_its_own_crops_order_and_dropout(tmp_path, plain_config, photos, monkeypatch):
-    seen = []
-
-    def spy(training, loader, *rest):
-        order = torch.cat([batch["L"] for batch in loader]).mean(dim=(1, 2, 3)).tolist()  # each photo's brightness
-        seen.append((loader.dataset.chance, tuple(order), torch.initial_seed()))
-        return 0.1, 1.0
-
-    monkeypatch.setattr(train, "train_epoch", spy)
-    fit(plain_config, photos, tmp_path / "run")
-    chances, orders, seeds = zip(*seen, strict=True)
-    dataset = ColorizationDataset(photos[:7], plain_config, augment=True)
-    for epoch, chance in enumerate(chances):
-        dataset.set_epoch(epoch)
-        assert torch.equal(chance, dataset.chance)
-    assert len({chance.sum().item() for chance in chances}) == len(set(orders)) == len(set(seeds)) == 4
-    assert all(sorted(order) == sorted(orders[0]) for order in orders), "every photo once an epoch"
-
-
-def test_number_of_samples_decides_nothing_about_the_weights(tmp_path, whole_run, config, photos):
-    """Nor does it matter whether photos had to be read: for more samples than there are photos to validate on, some
-    are read anew."""
-    fit(config.replace(samples=50), photos, tmp_path / "run")
-    first, second = (load_checkpoint(run / "last.pt") for run in (whole_run[0], tmp_path / "run"))
-    assert_same_state(first["model"], second["model"])
-    assert_same_state(first["optimizer"], second["optimizer"])
-
-
-# --- the same curve as a plain and slow training ------------------------------------------------------------
-
-
-def slow_curve(config: Config, photos: list[Path]) -> list[float]:
+def plain_curve(config: Config, photos: list[Path]) -> list[float]:
     """The training losses of each epoch, without any part of ours but the network: Pillow, scikit-image, Adam."""
-    planes = []
-    for path in split_paths(photos, config.val_fraction, config.test_fraction, config.seed)["train"]:
-        photo = Image.open(path).convert("RGB").resize((config.image_size, config.image_size), Image.BICUBIC)
-        planes.append(rgb2lab(np.asarray(photo)).transpose(2, 0, 1) / np.array([50, 128, 128]).reshape(3, 1, 1))
-    lab = torch.from_numpy(np.stack(planes)).float() - torch.tensor([1.0, 0, 0]).view(3, 1, 1)
+    split = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
+    lab = torch.stack([straightforward(path, config.image_size) for path in split["train"]])
     torch.manual_seed(config.seed)
     model = UNet(config.width, config.depth, dropout=0.0).train()
-    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, foreach=False, fused=False)
+    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
     losses = []
     for epoch in range(config.epochs):
         generator = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
-        order = torch.randperm(len(lab) * config.crops_per_photo, generator=generator) % len(lab)
-        total = 0.0
+        order, total = torch.randperm(2 * len(lab), generator=generator) % len(lab), 0.0
         for numbers in order.split(config.batch_size):
-            loss = (model(lab[numbers, :1]) - lab[numbers, 1:]).abs().mean()
+            loss = F.l1_loss(model(lab[numbers, :1]), lab[numbers, 1:])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -465,618 +358,175 @@ def slow_curve(config: Config, photos: list[Path]) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize(("resident", "tolerance"), [(True, 1e-4), (False, 1e-6)])
-def test_curve_equals_that_of_a_plain_training(tmp_path, plain_config, photos, monkeypatch, resident, tolerance):
-    """The cache, the memory layout and fused steps change nothing; Lab as 16-bit numbers nothing that can be seen."""
-    monkeypatch.setattr("colorlib.data.free_memory", lambda _: 10**9 * resident)
+def test_loss_falls_as_in_a_plain_training(tmp_path, plain_config, photos):
     config = plain_config.replace(precision="float32", epochs=10, crops_per_photo=2, learning_rate=5e-4)
     curve = fit(config, photos, tmp_path / "run")["train_loss"].tolist()
-    assert curve == pytest.approx(slow_curve(config, photos), abs=tolerance)
+    assert curve == pytest.approx(plain_curve(config, photos), abs=1e-4)
     assert curve[-1] < 0.8 * curve[0]
 
 
-def test_curve_in_bfloat16_differs_by_less_than_seeds_do(tmp_path, plain_config, photos):
-    """The mean of the last three epochs. Each seed starts from other weights, with the same photos."""
-    split = split_paths(photos, plain_config.val_fraction, plain_config.test_fraction, plain_config.seed)
-    config = plain_config.replace(epochs=12, val_fraction=0.0, test_fraction=0.0, crops_per_photo=2)
+def test_same_seed_same_curve(tmp_path, whole_run, config, photos):
+    """Whatever the order of the files, the state of other generators, and the number of samples."""
+    torch.manual_seed(99), random.seed(9), np.random.seed(9)
+    fit(EVERYTHING, photos[::-1], tmp_path / "again")
+    assert_same_runs(whole_run[0], tmp_path / "again")
+    runs = {"few": config, "many": config.replace(samples=50), "other": config.replace(seed=4)}
+    few, many, other = (fit(c.replace(epochs=1), photos, tmp_path / name)["val_loss"][0] for name, c in runs.items())
+    assert few == many != other
+    with Image.open(tmp_path / "many" / "samples" / "epoch_000.png") as picture:
+        assert picture.width == 9 * 20 + 4, "photos that are trained on fill the row"
 
-    def level(seed: int, precision: str) -> float:
-        run = tmp_path / f"{precision} {seed}"
-        history = fit(config.replace(seed=seed, precision=precision), split["train"], run)
-        return history["train_loss"].iloc[-3:].mean()
 
-    exact = [level(seed, "float32") for seed in (3, 4, 5)]
-    difference = abs(level(3, "bfloat16") - exact[0])
-    assert 0 < difference < max(exact) - min(exact) and difference < 0.03 * exact[0]
+def test_first_epochs_are_small(tmp_path, config, photos, monkeypatch):
+    """They use photos that are too small for the others; the schedule still ends at 0, and validation never changes."""
+    seen = []
+
+    def spy(state, loader, *rest):
+        (size,) = {batch["ab"].shape[-1] for batch in loader}
+        seen.append((size, len(loader.dataset)))
+        return originals[len(rest) > 0](state, loader, *rest)
+
+    originals = validate_epoch, train_epoch
+    monkeypatch.setattr(train, "train_epoch", spy), monkeypatch.setattr(train, "validate_epoch", spy)
+    config = config.replace(image_size=44, photo_size=44, small_size=16, small_epochs=2, epochs=3, schedule="cosine")
+    history = fit(config, [*photos, *sample_photos()[:5]], tmp_path / "run")
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    large, val = (sum(Path(path).name[:6] != "photo_" for path in split[part]) for part in ("train", "val"))
+    assert seen == [(16, len(split["train"])), (44, val)] * 2 + [(44, large), (44, val)] and large < len(split["train"])
+    assert history["learning_rate"].iloc[-1] == 0 < history["learning_rate"].iloc[-2]
+
+
+def test_photos_to_test_on_are_never_read(tmp_path, config, photo_folder, capsys):
+    folder = Path(shutil.copytree(photo_folder, tmp_path / "photos"))
+    for path in split_paths(folder.iterdir(), config.val_fraction, config.test_fraction, config.seed)["test"]:
+        path.write_bytes(b"")
+    fit(config.replace(epochs=1), sorted(folder.iterdir()), tmp_path / "run")
+    assert "skipped" not in capsys.readouterr().out
+
+
+def test_on_epoch_stands_for_the_line_and_comes_when_the_epoch_is_safe(tmp_path, config, photos, capsys):
+    def on_epoch(history: pd.DataFrame, picture: Path) -> None:
+        assert picture == tmp_path / "run" / "samples" / f"epoch_{len(history) - 1:03d}.png" and picture.exists()
+        assert load_checkpoint(tmp_path / "run" / LAST)["epoch"] == len(history)
+        print(f"heard of {history['epoch'].tolist()}")
+
+    fit(config.replace(epochs=2), photos, tmp_path / "run", on_epoch)
+    lines = capsys.readouterr().out.strip("\n").split("\n")
+    assert [line.split("\r")[-1] for line in lines] == ["heard of [1]", "heard of [1, 2]"]
+    history = fit(config.replace(epochs=3), photos, tmp_path / "run")
+    assert capsys.readouterr().out.split("\r")[-1] == epoch_line(history, 3) + "\n"
+
+
+def test_line_of_an_epoch():
+    names = ["train_loss", "val_loss", "gray_loss", "images_per_second", "seconds", "memory_gb"]
+    rows = pd.DataFrame([[0.125, 0.11114, 0.15, 123.4, 40, 1.26], [0.125, 0.2, 0.15, 123.4, 20, 2]], columns=names)
+    line = "epoch   1/10  train 0.1250  val 0.1111  (gray 0.1500)  123 img/s  1.3 GB  6:00 min left  best"
+    assert epoch_line(rows[:1], 10) == line
+    assert epoch_line(rows, 13).endswith("val 0.2000  (gray 0.1500)  123 img/s  2.0 GB  5:30 min left")
 
 
 # --- stopped and continued ----------------------------------------------------------------------------------
 
 
-def test_continued_run_equals_an_uninterrupted_one(tmp_path, whole_run, config, photos, capsys):
-    first = fit(config.replace(epochs=2), photos, tmp_path / "run")
-    assert first["epoch"].tolist() == [1, 2]
-    torch.rand(1000), torch.manual_seed(1), random.seed(2), np.random.seed(3)
-    capsys.readouterr()
-    second = fit(config, photos, tmp_path / "run")
-    assert "continuing run after epoch 2 of 4" in capsys.readouterr().out
-    assert second["epoch"].tolist() == [1, 2, 3, 4]
-    assert_same_runs(whole_run[0], tmp_path / "run")
+@pytest.mark.parametrize(("every", "stops"), [(0, [1, 1]), (1, [2, 2, 3, 1]), (3, [1, 3])])
+def test_stopped_run_equals_an_uninterrupted_one(tmp_path, photos, whole_run, monkeypatch, every, stops):
+    """Stopped when it has written last.pt so many times: between epochs, or in the middle of them.
 
+    The second row stops within the small epoch, behind its last step, within the next epoch, and there again.
+    """
+    left, save = [0], checkpoint.save_checkpoint
 
-def test_finished_run_is_not_trained_again(tmp_path, config, photos, monkeypatch):
-    history = fit(config.replace(epochs=1), photos, tmp_path / "run")
-    before = (tmp_path / "run" / "last.pt").read_bytes()
-    monkeypatch.setattr(train, "train_epoch", lambda *_: pytest.fail("there is nothing left to train"))
-    pd.testing.assert_frame_equal(fit(config.replace(epochs=1), photos, tmp_path / "run"), history)
-    assert (tmp_path / "run" / "last.pt").read_bytes() == before
-
-
-class Interrupting:
-    """A loader whose second batch never comes: the reader has pressed Ctrl-C."""
-
-    def __init__(self, loader):
-        self.loader = loader
-
-    def __iter__(self):
-        yield next(iter(self.loader))
-        raise KeyboardInterrupt
-
-
-def test_interrupt_in_the_third_epoch_loses_nothing(tmp_path, whole_run, config, photos, monkeypatch):
-    def interrupted(training, loader, *rest, epochs=[]):  # noqa: B006 (counts the calls)
-        epochs.append(1)
-        return train_epoch(training, Interrupting(loader) if len(epochs) == 3 else loader, *rest)
-
-    monkeypatch.setattr(train, "train_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="stopped in epoch 3; 2 epochs of run are safe: run this again"):
-        fit(config, photos, tmp_path / "run")
-    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 2
-    monkeypatch.setattr(train, "train_epoch", train_epoch)
-    fit(config, photos, tmp_path / "run")
-    assert_same_runs(whole_run[0], tmp_path / "run")
-
-
-@pytest.mark.parametrize("function", ["validate_epoch", "save_some_examples", "save_model", "write_text"])
-def test_interrupt_at_any_other_moment_loses_nothing(tmp_path, whole_run, config, photos, monkeypatch, function):
-    original = getattr(train, function)
-
-    def interrupted(*arguments, **options):
-        if (tmp_path / "run" / "samples" / "epoch_000.png").exists() or function == "save_some_examples":
-            raise KeyboardInterrupt
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(train, function, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config, photos, tmp_path / "run")
-    monkeypatch.setattr(train, function, original)
-    fit(config, photos, tmp_path / "run")
-    assert_same_runs(whole_run[0], tmp_path / "run")
-
-
-SMALL_STEPS = {"batch_size": 2, "epochs": 3}  # 7 photos to train on: 4 steps an epoch
-
-
-@pytest.fixture(scope="module")
-def whole_run_in_small_steps(whole_run, photo_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("small") / "run"
-    config = Config.from_json((whole_run[0] / "config.json").read_text()).replace(**SMALL_STEPS)
-    fit(config, sorted(photo_folder.iterdir()), folder, device="cpu")
-    return folder
-
-
-@pytest.mark.parametrize("every", [1, 2, 3])
-def test_stops_in_the_middle_of_epochs_lose_few_steps_and_change_nothing(
-    tmp_path, whole_run_in_small_steps, config, photos, monkeypatch, capsys, every
-):
-    """One run, stopped again and again: after step 1, …; 4 and 8 are the last steps of an epoch, not yet validated."""
-    config = config.replace(checkpoint_every=every, **SMALL_STEPS)
-    run, starts = tmp_path / "run", []
-
-    def stopped(training, loader, title, after_step):
-        starts.append((len(training.history), training.step))
-
-        def then():
-            after_step()
-            if len(training.history) * 4 + training.step == stop:
-                raise KeyboardInterrupt
-
-        return train_epoch(training, loader, title, then)
-
-    monkeypatch.setattr(train, "train_epoch", stopped)
-    for stop in (1, 2, 4, 5, 7, 8, 11):
-        capsys.readouterr()
-        with pytest.raises(KeyboardInterrupt, match=f"stopped in epoch {(stop - 1) // 4 + 1}"):
-            fit(config, photos, run)
-        torch.rand(stop), random.seed(2), np.random.seed(3)
-        epoch = (stop - 1) // 4
-        step = (stop - 4 * epoch) // every * every
-        if (epoch, step) == (0, 0):
-            assert not (run / "last.pt").exists()
-            continue
-        state = load_checkpoint(run / "last.pt")
-        assert (state["epoch"], state["step"], len(state["history"])) == (epoch, step, epoch)
-        assert state["photos"] == min(2 * step, 7)
-    stop = 0
-    history = fit(config, photos, run)
-    assert f"continuing run after epoch 2 of 3, step {3 // every * every}" in capsys.readouterr().out
-    assert starts[-1] == (2, 3 // every * every)
-    assert history["epoch"].tolist() == [1, 2, 3]
-    assert_same_runs(whole_run_in_small_steps, run)
-
-
-EXTRAS = {
-    "palette": 3, "residual": 1, "loss": "huber", "weight_decay": 0.05, "warmup": 0.25, "schedule": "cosine",
-    "ema": 0.8, "gamma": 0.2, "image_size": 32, "photo_size": 36, "small_size": 16, "small_epochs": 1, "batch_size": 4,
-    "epochs": 3, "precision": "float32",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def whole_run_with_extras(whole_run, photo_folder, tmp_path_factory):
-    """Everything that the original recipe lacks, without interruption: its folder, settings and history."""
-    folder = tmp_path_factory.mktemp("extras") / "run"
-    config = Config.from_json((whole_run[0] / "config.json").read_text()).replace(**EXTRAS, keep_every=1)
-    return folder, config, fit(config, sorted(photo_folder.iterdir()), folder, device="cpu")
-
-
-def test_stopped_run_with_every_extra_equals_an_uninterrupted_one(tmp_path, whole_run_with_extras, photos, monkeypatch):
-    """Stopped in the warm-up, between small and large pictures, and in the middle of the last epoch."""
-    whole, config, history = whole_run_with_extras
-    run = tmp_path / "run"
-
-    def stopped(training, loader, title, after_step):
-        def then():
-            after_step()
-            if len(training.history) * 2 + training.step == stop:
-                raise KeyboardInterrupt
-
-        return train_epoch(training, loader, title, then)
-
-    monkeypatch.setattr(train, "train_epoch", stopped)
-    for stop in (1, 2, 5):
-        with pytest.raises(KeyboardInterrupt):
-            fit(config.replace(checkpoint_every=1), photos, run)
-        torch.rand(stop)
-    stop = 0
-    fit(config.replace(checkpoint_every=1), photos, run)
-    assert_same_runs(whole, run)
-    state = load_checkpoint(run / "last.pt")
-    assert state["running"] and not torch.equal(state["running"]["module.final.weight"], state["model"]["final.weight"])
-    # six steps, of which 1.5 are warm-up; the last epoch's row holds the rate that would come next
-    assert history["learning_rate"].iloc[-1] == 0 and history["learning_rate"].is_monotonic_decreasing
-
-
-def test_running_average_is_validated_saved_and_shown(tmp_path, config, photos, monkeypatch):
-    shown = []
-
-    def show(model, *rest):
-        shown.append(copy.deepcopy(model.state_dict()))
-        save_some_examples(model, *rest)
-
-    monkeypatch.setattr(train, "save_some_examples", show)
-    run, config = tmp_path / "run", config.replace(ema=0.8, epochs=3, keep_every=1, precision="float32", batch_size=2)
-    history = fit(config, photos, run)
-    state = load_checkpoint(run / "last.pt")
-    running = {name.removeprefix("module."): value for name, value in state["running"].items() if "." in name}
-    assert_same_state(dict(shown[-1]), running)
-    assert not torch.equal(running["final.weight"], state["model"]["final.weight"])
-    for epoch, weights in enumerate(shown):
-        kept = safetensors.torch.load_file(run / "weights" / f"epoch_{epoch:03d}.safetensors")
-        assert all(torch.equal(kept[name], value) for name, value in weights.items())
-    best = int(history["val_loss"].idxmin())
-    model, _ = load_model(run)
-    assert_same_state(dict(model.state_dict()), dict(shown[best]))
-    training = training_of(config, ema=0.0)
-    training.model.load_state_dict(model.state_dict())
-    split = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
-    loss, _ = validate_epoch(training, get_dataloader(ColorizationDataset(split["val"], config), 2))
-    assert loss == pytest.approx(history["val_loss"][best], rel=1e-5)
-
-
-def test_first_epochs_of_a_run_are_small_and_its_validation_is_not(tmp_path, plain_config, photos, monkeypatch):
-    sides = []
-
-    def spy(function, name):
-        def spied(training, loader, *rest):
-            sides.append((name, {tuple(batch["ab"].shape[2:]) for batch in loader}))
-            return function(training, loader, *rest)
-
-        monkeypatch.setattr(train, function.__name__, spied)
-
-    spy(train_epoch, "train"), spy(validate_epoch, "val")
-    config = plain_config.replace(image_size=32, photo_size=32, small_size=16, small_epochs=2, epochs=3)
-    fit(config, photos, tmp_path / "run")
-    small, large = {(16, 16)}, {(32, 32)}
-    assert sides == [("train", small), ("val", large)] * 2 + [("train", large), ("val", large)]
-    with Image.open(tmp_path / "run" / "samples" / "epoch_000.png") as image:
-        assert image.size == (2 * 36 + 4, 3 * 36 + 4), "examples are whole photos"
-
-
-def test_losses_in_the_history_are_l1_whatever_is_minimised(tmp_path, plain_config, photos):
-    """Of the first epoch, which is one step: the network is the same before it."""
-    config = plain_config.replace(epochs=1, batch_size=10, precision="float32")
-    rows = [fit(config.replace(loss=name), photos, tmp_path / name).iloc[0] for name in ("l1", "huber")]
-    assert rows[0]["train_loss"] == rows[1]["train_loss"] and rows[0]["gray_loss"] == rows[1]["gray_loss"]
-    assert rows[0]["val_loss"] != rows[1]["val_loss"], "they were trained otherwise"
-    training = training_of(config)
-    training.model.load_state_dict(load_checkpoint(tmp_path / "huber" / "last.pt")["model"])
-    split = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
-    (batch,) = get_dataloader(ColorizationDataset(split["val"], config), 10)
-    with torch.no_grad():
-        error = (training.model.eval()(batch["L"]) - batch["ab"]).abs().mean().item()
-    assert rows[1]["val_loss"] == pytest.approx(error, rel=1e-5)
-
-
-def test_state_in_the_middle_of_an_epoch_is_only_written_when_asked_for(tmp_path, config, photos, monkeypatch):
-    written = []
-    monkeypatch.setattr(train, "save_checkpoint", lambda _, state: written.append((state["epoch"], state["step"])))
-    config = config.replace(epochs=2, batch_size=2)
-    fit(config, photos, tmp_path / "run")
-    assert written == [(1, 0), (2, 0)]
-    written.clear()
-    fit(config.replace(checkpoint_every=2), photos, tmp_path / "other")
-    assert written == [(0, 2), (0, 4), (1, 0), (1, 2), (1, 4), (2, 0)]
-
-
-def test_broken_weights_are_not_written_in_the_middle_of_an_epoch(tmp_path, config, photos, monkeypatch):
-    """The state of the step before stays."""
-
-    def breaking(training, loader, title, after_step):
-        def then():
-            if training.step == 3:
-                training.loss_sum *= float("nan")
-            after_step()
-
-        return train_epoch(training, loader, title, then)
-
-    monkeypatch.setattr(train, "train_epoch", breaking)
-    with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        fit(config.replace(checkpoint_every=1, **SMALL_STEPS), photos, tmp_path / "run")
-    assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 2
-
-
-def test_leftovers_of_a_killed_process_are_cleared_away(tmp_path, config, photos):
-    run = tmp_path / "run"
-    fit(config.replace(epochs=1), photos, run)
-    dead = 99_999_999  # no system counts its processes that far
-    names = (f".last.{dead}.pt", f".best.{dead}.safetensors", f"samples/.epoch_001.{dead}.png")
-    leftovers = [run / name for name in names]
-    for path in leftovers:
-        path.write_bytes(b"half")
-    (run / ".notes").write_text("the reader's own")
-    fit(config.replace(epochs=2), photos, run)
-    assert not any(path.exists() for path in leftovers) and (run / ".notes").exists()
-
-
-def position(state: dict) -> tuple[int, int]:
-    return state["epoch"], state["step"]
-
-
-def check_files(run: Path) -> tuple[int, int]:
-    """Every file of a run whose process was killed is whole; returns what last.pt holds: epochs, and steps beyond."""
-    for path in run.rglob("*.json"):
-        assert json.loads(path.read_text())
-    for path in run.glob("samples/[!.]*.png"):
-        with Image.open(path) as image:
-            image.verify()
-    epoch, step = position(load_checkpoint(run / "last.pt")) if (run / "last.pt").exists() else (0, 0)
-    if (run / BEST).exists():
-        load_model(run)
-    if (run / "history.csv").exists():
-        assert len(pd.read_csv(run / "history.csv")) in (epoch, epoch + 1), "written just before last.pt"
-    else:
-        assert epoch == 0
-    assert len(list(run.glob("samples/[!.]*.png"))) in (epoch, epoch + 1)
-    return epoch, step
-
-
-def killed_twenty_times(run: str, config: str, photos: str) -> None:
-    """Train in a child process that is killed at a random moment; look at its files; again. In a process of its own."""
-    torch.set_num_threads(1)
-    chance, run, config = random.Random(1), Path(run), Config.from_json(config)
-    paths = sorted(Path(photos).iterdir())
-    steps, found, middle = -(-7 * config.crops_per_photo // config.batch_size), (0, 0), 0
-    for number in range(20):
-        every = 2 * (number % 2)
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            report_and_train(writer, config.replace(checkpoint_every=every), paths, run)
-        os.close(writer)
-        with os.fdopen(reader) as pipe:
-            lines = [pipe.readline().split()]
-            while lines[-1][0] != ("begun", "done")[number // 2 % 2]:  # from the start on, or from the first step on
-                lines.append(pipe.readline().split())
-            time.sleep(chance.uniform(0.05, 0.5))
-            os.kill(child, signal.SIGKILL)
-            assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it had ended before"
-            lines += [line.split() for line in pipe]
-        before, found = found, check_files(run)
-        said = {word: [(int(a), int(b)) for kind, a, b in lines if kind == word] for word in ("saved", "done")}
-        assert found >= max([before, *said["saved"]]), "what was said to be saved is there"
-        done = max((epoch * steps + step for epoch, step in said["done"]), default=0)
-        assert done - (found[0] * steps + found[1]) <= (every or steps), "no more is lost"
-        middle += found[1] > 0
-    assert found[0] >= 1 and middle >= 1, (found, middle)
-
-
-def report_and_train(pipe: int, config: Config, paths: list[Path], run: Path) -> None:
-    """Tell a pipe about each step and each state that is safe; never comes back."""
-    save = train.save_checkpoint
-
-    def saved(path, state):
+    def stopping(path, state):
         save(path, state)
-        os.write(pipe, "saved {} {}\n".format(*position(state)).encode())
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
 
-    def told(training, loader, title, after_step):
-        def then():
-            after_step()
-            os.write(pipe, f"done {len(training.history)} {training.step}\n".encode())
-
-        return train_epoch(training, loader, title, then)
-
-    try:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the process ends below)
-        train.save_checkpoint, train.train_epoch = saved, told
-        os.write(pipe, b"begun 0 0\n")
-        fit(config, paths, run, device="cpu")
-    finally:
-        os._exit(1)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", stopping)
+    for left[0] in stops:
+        with pytest.raises(KeyboardInterrupt):
+            fit(EVERYTHING.replace(checkpoint_every=every), photos, tmp_path / "run")
+        torch.rand(7), random.seed(2), np.random.seed(3)
+    fit(EVERYTHING.replace(checkpoint_every=every), photos, tmp_path / "run")
+    assert_same_runs(whole_run[0], tmp_path / "run")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_process_killed_at_twenty_moments_leaves_whole_files_and_continues(tmp_path, config, photos, photo_folder):
-    """SIGKILL, without a warning. In the end the run is the same as one that nobody has touched."""
-    run, config = tmp_path / "run", config.replace(epochs=100_000, crops_per_photo=8)
-    script = "import sys, test_train; test_train.killed_twenty_times(*sys.argv[1:])"
-    folders = [str(Path(train.__file__).parent.parent), str(Path(__file__).parent)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)}
-    command = [sys.executable, "-c", script, str(run), config.to_json(), str(photo_folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    goal = config.replace(epochs=load_checkpoint(run / "last.pt")["epoch"] + 1)
+def test_interrupt_says_what_is_safe_and_a_finished_run_stays_as_it_is(tmp_path, config, photos, monkeypatch, capsys):
+    history = fit(config.replace(epochs=1), photos, tmp_path / "run")
+    before = (tmp_path / "run" / LAST).read_bytes()
+    pd.testing.assert_frame_equal(fit(config.replace(epochs=1), photos, tmp_path / "run"), history)
+    assert (tmp_path / "run" / LAST).read_bytes() == before
+    assert "run run has its 1 epochs already" in capsys.readouterr().out
+    monkeypatch.setattr(TrainState, "take_step", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match="stopped in epoch 2; 1 epochs of run are safe: run this again to cont"):
+        fit(config, photos, tmp_path / "run")
+    assert "continuing run after epoch 1 of 4, step 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("batch_size", "every", "step"), [(4, 1, 1), (14, 0, None)])
+def test_broken_weights_are_not_saved(tmp_path, photos, batch_size, every, step):
+    """A step so large that the second loss is no number: that of training, or, after one step, of validation."""
+    config = EVERYTHING.replace(warmup=0.0, learning_rate=1e38, checkpoint_every=every, batch_size=batch_size)
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        fit(config, photos, tmp_path / "run")
+    assert step == (load_checkpoint(tmp_path / "run" / LAST)["step"] if step else None)
+    assert (tmp_path / "run" / LAST).exists() == bool(step) and not (tmp_path / "run" / BEST).exists()
+
+
+def test_other_settings_or_photos_are_refused_by_name(whole_run, photos):
+    run, before = whole_run[0], {path: path.read_bytes() for path in whole_run[0].glob("*.*")}
+    fixed = {field.name: getattr(OTHER, field.name) for field in FIELDS if not field.metadata.get("free")}
+    with pytest.raises(ValueError, match=r"run run was begun otherwise \(.*\): give the new run another") as refusal:
+        fit(EVERYTHING.replace(**fixed, samples=9), photos, run)
+    changed = [f"{k} was {getattr(EVERYTHING, k)}, is {v}" for k, v in fixed.items() if getattr(EVERYTHING, k) != v]
+    assert "; ".join(changed) in str(refusal.value) and len(changed) > 20 and "samples" not in str(refusal.value)
+    with pytest.raises(ValueError, match="begun with other photos"):
+        fit(EVERYTHING, photos[:-1], run)
+    assert {path: path.read_bytes() for path in run.glob("*.*")} == before
+
+
+def test_free_settings_may_change(tmp_path, whole_run, photos):
+    shutil.copytree(whole_run[0], tmp_path / "run")
+    free = {field.name: getattr(OTHER, field.name) for field in FIELDS if field.metadata.get("free")}
+    history = fit(EVERYTHING.replace(**free | {"epochs": 4, "compile": False}), photos, tmp_path / "run")
+    assert history["train_loss"].tolist()[:3] == whole_run[1]["train_loss"].tolist() and len(history) == 4
+
+
+@pytest.mark.slow
+def test_killed_run_equals_an_uninterrupted_one(tmp_path, photo_folder, photos, outputs):
+    """Ctrl-C, then twice SIGKILL at a random moment: every file is whole, and the run goes on."""
+    changes = {"schedule": "constant", "warmup": 0.0, "epochs": 9999, "keep_every": 0, "checkpoint_every": 2}
+    config, run, chance = EVERYTHING.replace(**changes), outputs / "long", random.Random()
+    command = [sys.executable, "-m", "colorlib.train", f"--data={photo_folder}", "--run=long", "--device=cpu"]
+    for kill in (signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
+        safe = load_checkpoint(run / LAST)["epoch"] if (run / LAST).exists() else 0
+        with subprocess.Popen([*command, *options_of(config)], stderr=subprocess.PIPE, text=True) as process:
+            while not (run / "samples" / f"epoch_{safe:03d}.png").exists() and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0.05, 0.5))
+            process.send_signal(kill)
+            error = process.communicate(timeout=60)[1].strip()
+        assert process.returncode == (130 if kill == signal.SIGINT else -kill), error
+        assert "\n" not in error and ("safe: run this again" in error) == (kill == signal.SIGINT)
+        state, (_, settings) = load_checkpoint(run / LAST), load_model(run)
+        assert state["epoch"] >= safe + (kill == signal.SIGINT) and settings == config
+        assert len(pd.read_csv(run / "history.csv")) in (state["epoch"], state["epoch"] + 1)
+    goal = config.replace(epochs=state["epoch"] + 1)
     fit(goal, photos, run)
-    assert not [path.name for path in run.rglob(".*")]
     fit(goal, photos, tmp_path / "whole")
     assert_same_runs(tmp_path / "whole", run)
 
 
-def test_ctrl_c_at_the_command_line(tmp_path, photo_folder, photos, config):
-    """A real SIGINT to a real process; then the run goes on in this one."""
-    endless = config.replace(epochs=10_000)
-    options = []
-    for field in dataclasses.fields(endless):
-        value, name = getattr(endless, field.name), field.name.replace("_", "-")
-        options += [f"--{'' if value else 'no-'}{name}"] if field.type is bool else [f"--{name}", str(value)]
-    environment = os.environ | {
-        "COLORLIB_OUTPUTS": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(Path(train.__file__).parent.parent),
-    }  # fmt: skip
-    command = [sys.executable, "-m", "colorlib.train", "--data", str(photo_folder), "--run", "long", "--device", "cpu"]
-    command += options
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "long" / "samples" / "epoch_001.png").exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()  # else its error channel would never end
-                pytest.fail(f"it did not come to its third epoch: {process.communicate()[1].decode()}")
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "stopped" in error.decode() and "Traceback" not in error.decode()
-    done = len(load_checkpoint(tmp_path / "long" / "last.pt")["history"])
-    assert done >= 1
-    goal = endless.replace(epochs=done + 1)
-    fit(goal, photos, tmp_path / "long")
-    fit(goal, photos, tmp_path / "whole")
-    assert_same_runs(tmp_path / "whole", tmp_path / "long")
-
-
-CHANGES = {
-    "width": 5, "depth": 5, "dropout": 0.1, "image_size": 17, "photo_size": 30, "min_crop": 0.5, "flip": False,
-    "rotate": 1.0, "contrast": 0.1, "saturation": 0.1, "crops_per_photo": 2, "batch_size": 3, "learning_rate": 1e-3,
-    "precision": "bfloat16", "schedule": "cosine", "palette": 3, "residual": 1, "gamma": 0.1, "small_size": 16,
-    "loss": "huber", "perceptual": 0.1, "weight_decay": 0.1, "warmup": 0.1, "ema": 0.9,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_other_settings_are_refused_and_named(whole_run, config, photos, name):
-    run, _ = whole_run
-    before = (run / "config.json").read_text()
-    old, new = getattr(config, name), CHANGES[name]
-    with pytest.raises(ValueError, match=rf"begun otherwise \({name} was {old}, is {new}\).*another name"):
-        fit(config.replace(**{name: new}), photos, run)
-    assert (run / "config.json").read_text() == before
-
-
-def test_all_other_settings_are_named_at_once(whole_run, config, photos):
-    with pytest.raises(ValueError, match=r"width was 4, is 8; flip was True, is False; seed was 3, is 5"):
-        fit(config.replace(width=8, flip=False, seed=5), photos, whole_run[0])
-    with pytest.raises(ValueError, match=r"small_size was 0, is 16; small_epochs was 0, is 2"):
-        fit(config.replace(small_size=16, small_epochs=2), photos, whole_run[0])
-
-
-def test_settings_that_may_change():
-    """Those that decide nothing about the weights; all others are refused."""
-    fields = {field.name for field in dataclasses.fields(Config)}
-    may_change = {"epochs", "compile", "num_workers", "checkpoint_every", "keep_every", "samples", "test_flips"}
-    assert may_change == checkpoint.MAY_CHANGE
-    assert fields - may_change == {*CHANGES, "small_epochs", "val_fraction", "test_fraction", "seed"}
-
-
-def test_other_photos_are_refused(whole_run, config, photos):
-    before = (whole_run[0] / "split.json").read_text()
-    with pytest.raises(ValueError, match="begun with other photos"):
-        fit(config, photos[:-1], whole_run[0])
-    assert (whole_run[0] / "split.json").read_text() == before
-
-
-def test_photos_may_move(tmp_path, whole_run, config, photos):
-    """Another computer mounts the same folder elsewhere: the run goes on."""
-    fit(config.replace(epochs=2), photos, tmp_path / "run")
-    for path in photos:
-        (tmp_path / "moved").mkdir(exist_ok=True)
-        (tmp_path / "moved" / path.name).write_bytes(path.read_bytes())
-    fit(config, sorted((tmp_path / "moved").iterdir()), tmp_path / "run")
-    assert_same_runs(whole_run[0], tmp_path / "run")
-
-
-def test_damaged_state_says_so(tmp_path, config, photos):
-    fit(config.replace(epochs=1), photos, tmp_path / "run")
-    (tmp_path / "run" / "last.pt").write_bytes(b"half")
-    with pytest.raises(CheckpointError, match=r"last\.pt is damaged"):
-        fit(config, photos, tmp_path / "run")
-
-
-def test_state_of_an_older_version_says_so(tmp_path, config, photos):
-    """It cannot be continued to the bit; what to do is said, and nothing is touched."""
-    run = tmp_path / "run"
-    fit(config.replace(epochs=1), photos, run)
-    state = load_checkpoint(run / "last.pt")
-    torch.save({name: state[name] for name in ("model", "optimizer", "epoch", "history")}, run / "last.pt")
-    before = {path.name: path.read_bytes() for path in run.glob("*.*")}
-    with pytest.raises(
-        CheckpointError, match=r"last\.pt of run run is not the state of a run: delete it to start anew"
-    ):
-        fit(config, photos, run)
-    assert {path.name: path.read_bytes() for path in run.glob("*.*")} == before
-    (run / "last.pt").unlink()
-    assert fit(config, photos, run)["epoch"].tolist() == [1, 2, 3, 4]
-
-
-def test_state_of_something_else_says_so(tmp_path, config, photos):
-    fit(config.replace(epochs=1), photos, tmp_path / "run")
-    torch.save({"weights": torch.zeros(3)}, tmp_path / "run" / "last.pt")
-    with pytest.raises(CheckpointError, match=r"last\.pt"):
-        fit(config, photos, tmp_path / "run")
-
-
-def test_weights_that_break_in_the_last_step_are_not_saved(tmp_path, config, photos, monkeypatch):
-    """The training loss is still a number, the validation loss is none: the run must stay as it was."""
-    fit(config.replace(epochs=1), photos, tmp_path / "run")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
-
-    def broken(training, *rest):
-        result = train_epoch(training, *rest)
-        nn.init.constant_(training.model.final.bias, float("nan"))
-        return result
-
-    monkeypatch.setattr(train, "train_epoch", broken)
-    with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        fit(config.replace(epochs=2), photos, tmp_path / "run")
-    changed = {path.name for path in (tmp_path / "run").glob("*.*") if path.read_bytes() != before.get(path.name)}
-    assert changed <= {"config.json", "environment.json"}
-
-
-def scripted(monkeypatch, losses: list[float]) -> None:
-    """Lets validation find these losses, one after the other."""
-    left = iter(losses)
-    monkeypatch.setattr(train, "validate_epoch", lambda *_: (next(left), 1.0))
-
-
-def test_best_is_the_epoch_with_the_lowest_validation_loss(tmp_path, config, photos, monkeypatch):
-    scripted(monkeypatch, [0.5, 0.3, 0.3, 0.4, 0.35, 0.2, 0.6])
-    run = tmp_path / "run"
-    fit(config.replace(epochs=4, keep_every=1), photos, run)
-
-    def kept(epoch: int) -> bool:
-        best, other = (
-            safetensors.torch.load_file(p) for p in (run / BEST, run / f"weights/epoch_{epoch:03d}.safetensors")
-        )
-        return all(torch.equal(best[name], other[name]) for name in best)
-
-    assert [kept(epoch) for epoch in range(4)] == [False, True, False, False], "the second, the first of two equals"
-    fit(config.replace(epochs=5, keep_every=1), photos, run)
-    assert kept(1), "a continued run remembers its best"
-    fit(config.replace(epochs=7, keep_every=1), photos, run)
-    assert kept(5) and not kept(6)
-    with safetensors.safe_open(run / BEST, framework="pt") as file:
-        assert json.loads(file.metadata()["notes"]) == {"epoch": 6, "val_loss": 0.2}
-
-
-def test_keep_every(tmp_path, config, photos):
-    fit(config.replace(keep_every=2), photos, tmp_path / "run")
-    assert sorted(os.listdir(tmp_path / "run" / "weights")) == ["epoch_001.safetensors", "epoch_003.safetensors"]
-    last = load_checkpoint(tmp_path / "run" / "last.pt")["model"]
-    model, _ = load_model(tmp_path / "run" / "weights" / "epoch_003.safetensors")
-    assert all(torch.equal(value, last[name]) for name, value in model.state_dict().items())
-
-
-def test_on_epoch_gets_the_history_and_a_picture(tmp_path, config, photos, capsys):
-    seen = []
-
-    def on_epoch(history, picture):
-        with Image.open(picture) as image:
-            seen.append((history["epoch"].tolist(), picture.relative_to(tmp_path).as_posix(), image.size))
-        state = load_checkpoint(tmp_path / "run" / "last.pt")
-        assert (state["epoch"], state["step"]) == (len(history), 0), "the epoch is safe before anyone looks"
-
-    fit(config.replace(epochs=2), photos, tmp_path / "run", on_epoch=on_epoch)
-    size = (2 * 20 + 4, 3 * 20 + 4)  # two photos beside, three rows
-    assert seen == [([1], "run/samples/epoch_000.png", size), ([1, 2], "run/samples/epoch_001.png", size)]
-    assert "val" not in capsys.readouterr().out, "it stands for the line that is printed otherwise"
-
-
-def test_line_is_printed_for_each_epoch(tmp_path, config, photos, capsys):
-    history = fit(config.replace(epochs=2), photos, tmp_path / "run")
-    lines = [line.split("\r")[-1] for line in capsys.readouterr().out.strip("\n").split("\n")]
-    assert lines == [epoch_line(history[:1], 2), epoch_line(history, 2)]
-
-
-def test_more_samples_than_validation_photos(tmp_path, config, photos):
-    """Photos that are trained on fill the row, whole and behind those of validation."""
-    fit(config.replace(epochs=1, samples=50), photos, tmp_path / "run")
-    split = json.loads((tmp_path / "run" / "split.json").read_text())
-    shown = split["val"] + split["train"]
-    with Image.open(tmp_path / "run" / "samples" / "epoch_000.png") as image:
-        assert image.size == (len(shown) * 20 + 4, 3 * 20 + 4)
-        bottom = np.asarray(image)[2 * 20 + 4 : 3 * 20]
-    for column, name in enumerate(shown):
-        photo = resize_photo(read_photo(photos[0].parent / name), 16).astype(int)
-        assert np.abs(bottom[:, column * 20 + 4 : column * 20 + 20] - photo).max() <= 1
-
-
-def test_broken_photos_do_not_take_the_samples_place(tmp_path, config, photo_folder):
-    """The first training photos are unreadable: the next ones fill the picture, and each is named once."""
-    folder = tmp_path / "photos"
-    shutil.copytree(photo_folder, folder)
-    config = config.replace(epochs=1, samples=4)
-    split = split_paths(folder.iterdir(), config.val_fraction, config.test_fraction, config.seed)
-    for path in split["train"][:3]:
-        path.write_bytes(b"")
-    fit(config, sorted(folder.iterdir()), tmp_path / "run")
-    shown = min(4, len(split["val"]) + len(split["train"]) - 3)
-    with Image.open(tmp_path / "run" / "samples" / "epoch_000.png") as image:
-        assert image.width == shown * 20 + 4
-
-
-def test_test_photos_are_never_read(tmp_path, config, photos, monkeypatch):
-    """Neither trained on nor used to choose the best epoch."""
-    read = []
-
-    class Spy(ColorizationDataset):
-        def __init__(self, paths, config, augment=False, *rest, **options):
-            read.append(([path.name for path in paths], augment))
-            super().__init__(paths, config, augment, *rest, **options)
-
-    monkeypatch.setattr(train, "ColorizationDataset", Spy)
-    fit(config.replace(epochs=1), photos, tmp_path / "run")
-    split = json.loads((tmp_path / "run" / "split.json").read_text())
-    assert read == [(split["train"], True), (split["val"], False)]
-
-
-def test_plain_name_lies_in_the_outputs_folder(outputs, config, photos, tmp_path):
-    assert run_folder("mine") == outputs / "mine"
-    assert run_folder(tmp_path / "there") == tmp_path / "there"
-    assert run_folder("here/mine") == Path("here/mine")
-    fit(config.replace(epochs=1), photos, "mine")
-    assert (outputs / "mine" / BEST).is_file()
-
-
 # --- the command line ---------------------------------------------------------------------------------------
+
+OTHER = Config(
+    width=8, depth=5, dropout=0.1, palette=4, residual_blocks=2, image_size=32, photo_size=48, val_fraction=0.2,
+    test_fraction=0.3, min_crop=0.5, flip=False, rotate=3.5, contrast=0.15, gamma=0.3, saturation=0.25,
+    crops_per_photo=3, small_size=32, small_epochs=2, batch_size=5, loss="huber", palette_likelihood=0.5,
+    perceptual=0.2, learning_rate=0.01, weight_decay=0.01, warmup=0.1, schedule="trapezoid", ema=0.99, epochs=7,
+    precision="bfloat16", compile=True, num_workers=3, checkpoint_every=9, keep_every=2, samples=6, seed=11,
+    flip_tta=True, vividness=0.4,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -1084,112 +534,94 @@ def fitted(monkeypatch):
     """What `main` passes to `fit`, which does nothing here, on a computer without COCO."""
     calls = []
     monkeypatch.setattr("colorlib.data.find_coco", lambda: None)
-    monkeypatch.setattr(
-        train, "fit", lambda config, paths, run, device=None: calls.append((config, paths, run, device))
-    )
+    monkeypatch.setattr(train, "fit", lambda *arguments, device: calls.append((*arguments, device)))
     return calls
 
 
-OTHER = {
-    "width": 8, "depth": 5, "dropout": 0.1, "image_size": 32, "photo_size": 48, "val_fraction": 0.2,
-    "test_fraction": 0.3, "min_crop": 0.5, "flip": False, "rotate": 3.5, "contrast": 0.15, "saturation": 0.25,
-    "crops_per_photo": 3, "batch_size": 5, "learning_rate": 0.01, "epochs": 7, "precision": "bfloat16",
-    "schedule": "cosine", "compile": True, "checkpoint_every": 9, "num_workers": 3, "keep_every": 2, "samples": 6,
-    "seed": 11, "palette": 4, "residual": 2, "gamma": 0.3, "small_size": 32, "small_epochs": 2, "loss": "huber",
-    "perceptual": 0.2, "weight_decay": 0.01, "warmup": 0.1, "ema": 0.99, "test_flips": True,
-}  # fmt: skip
+def test_every_setting_is_an_option_with_its_help(fitted, capsys):
+    assert main(options_of(OTHER)) == 0 and fitted[0][0] == OTHER
+    assert all(getattr(OTHER, field.name) != getattr(TINY, field.name) for field in FIELDS)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for field in FIELDS:
+        option = f"--{field.name.replace('_', '-')}"
+        assert re.search(rf"{option}(, --no-\S+| \S+) {re.escape(field.metadata['help'])}", text), option
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(Config), ids=lambda field: field.name)
-def test_every_setting_is_an_option(fitted, field):
-    value, option = OTHER[field.name], "--" + field.name.replace("_", "-")
-    switch = {True: [option], False: [option.replace("--", "--no-")]}
-    arguments = switch[value] if isinstance(value, bool) else [option, str(value)]
-    others = {"small_size": 48} if field.name == "small_epochs" else {}  # which it needs
-    arguments += [word for name, number in others.items() for word in (f"--{name.replace('_', '-')}", str(number))]
-    assert main(["--preset", "tiny", *arguments]) == 0
-    assert fitted[0][0] == TINY.replace(**{field.name: value}, **others) != TINY.replace(**others)
-
-
-def test_switch_on(fitted):
-    assert main(["--preset", "seed", "--flip"]) == 0 and main(["--preset", "release", "--no-flip"]) == 0
-    assert [call[0].flip for call in fitted] == [True, False]
-
-
-def test_presets_and_names(fitted, outputs, photo_folder, photos):
-    for preset in PRESETS:
+def test_presets_data_run_and_device(fitted, outputs, photo_folder, photos, capsys):
+    for preset, config in PRESETS.items():
         assert main(["--preset", preset, "--data", str(photo_folder)]) == 0
-        assert fitted[-1] == (PRESETS[preset], list(photos), outputs / preset, None)
-    assert main(["--run", "mine", "--device", "cpu"]) == 0
-    config, paths, run, device = fitted[-1]
-    assert (config, len(paths), run, device) == (TINY, 8, outputs / "mine", "cpu")
+        assert fitted[-1] == (config, photos, outputs / preset, None)
+    assert main(["--run", "mine", "--device", "cpu", "--no-flip"]) == 0
+    assert fitted[-1] == (TINY.replace(flip=False), sample_photos(), outputs / "mine", "cpu")
+    assert capsys.readouterr().out.endswith(f"done: {outputs / 'mine'}\n")
 
 
-def test_coco_is_trained_on_where_it_is_found(fitted, monkeypatch, photo_folder, photos):
-    monkeypatch.setattr("colorlib.data.find_coco", lambda: photo_folder)
-    assert main([]) == 0
-    assert fitted[0][1] == list(photos)
-
-
-def test_wrong_option(capsys):
-    for arguments in (["--preset", "huge"], ["--width", "wide"], ["--colour", "1"]):
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        assert stop.value.code == 2
-    assert "'huge'" in capsys.readouterr().err
+@pytest.mark.parametrize("arguments", [["--preset=huge"], ["--width=wide"], ["--colors=1"], ["--precision=int4"]])
+def test_unknown_options_and_values(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: " in last and arguments[0].partition("=")[0] in last
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--data", "nowhere"], "no folder nowhere"), (["--width", "0"], "width"), (["--precision", "int4"], "precision")],
+    [
+        (["--data=nowhere"], "there is no folder nowhere"),
+        (["--width=0"], "width must be 1 or more"),
+        (["--device=quantum"], "device 'quantum' cannot be used here"),
+        (["--run=.."], "a run needs a name of its own, got '..'"),
+        (["--data=one"], "1 photos are too few to split"),
+    ],
 )
-def test_wrong_use_is_explained_without_a_traceback(capsys, tmp_path, monkeypatch, arguments, message):
+def test_what_cannot_be_is_explained_in_a_line(capsys, tmp_path, monkeypatch, outputs, arguments, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "one" / "a.png")
     assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and message in error and "Traceback" not in error
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}") and not list(outputs.iterdir())
 
 
-@pytest.mark.parametrize("device", ["quantum", "cuda:99"])
-def test_device_that_is_not_there_is_explained_without_a_traceback(capsys, outputs, photo_folder, device):
-    assert main(["--data", str(photo_folder), "--width", "4", "--depth", "4", "--device", device]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
-    assert not outputs.exists() or os.listdir(outputs) == []
+def test_batch_that_cannot_be_shared_evenly(tmp_path, config, photos, monkeypatch):
+    monkeypatch.setattr(train.dist, "world_size", lambda: 3)
+    with pytest.raises(ValueError, match="batch_size 4 cannot be shared evenly by 3 processes"):
+        fit(config, photos, tmp_path / "run")
 
 
-def test_name_of_a_run_must_be_one(config, photos):
-    for name in ("", ".", ".."):
-        with pytest.raises(ValueError, match="name"):
-            fit(config, photos, name)
+@pytest.mark.parametrize(("error", "code"), [(FloatingPointError, 2), (KeyboardInterrupt, 130)])
+def test_exit_codes(capsys, monkeypatch, error, code):
+    def fail(*_, **__):
+        raise error("in epoch 3")
+
+    monkeypatch.setattr(train, "fit", fail)
+    assert main([]) == code and capsys.readouterr().err.strip() in ("error: in epoch 3", "in epoch 3")
 
 
-def test_too_few_photos(capsys, tmp_path, photos):
-    (tmp_path / "one.png").write_bytes(photos[0].read_bytes())
-    assert main(["--data", str(tmp_path)]) == 2
-    assert "too few" in capsys.readouterr().err
-
-
-def test_no_number_and_interrupt_at_the_command_line(capsys, monkeypatch):
-    cases = [
-        (FloatingPointError("the loss is no longer a number"), 2, "error: the loss is no longer a number"),
-        (KeyboardInterrupt("stopped in epoch 3"), 130, "stopped in epoch 3"),
-        (KeyboardInterrupt(), 130, "stopped"),  # outside of an epoch, while photos are read
-    ]
-    for error, code, message in cases:
-
-        def fail(*_, error=error, **__):
-            raise error
-
-        monkeypatch.setattr(train, "fit", fail)
-        assert main([]) == code
-        assert capsys.readouterr().err.strip().startswith(message)
-
-
-def test_command_line_trains(tmp_path, capsys, outputs, photo_folder):
-    sizes = {"--width": 4, "--depth": 4, "--image-size": 16, "--photo-size": 16, "--epochs": 1, "--crops-per-photo": 1}
-    options = [str(word) for pair in sizes.items() for word in pair]
-    assert main(["--data", str(photo_folder), "--run", "mine", "--device", "cpu", *options]) == 0
+def test_command_line_trains(capsys, outputs, photo_folder):
+    config = EVERYTHING.replace(epochs=1, small_epochs=0)
+    assert main([f"--data={photo_folder}", "--run=mine", "--device=cpu", *options_of(config)]) == 0
     printed = capsys.readouterr()
-    assert "epoch   1/1" in printed.out and f"done: {outputs / 'mine'}" in printed.out
-    assert printed.err == "", "a saved notebook shows stderr as an error"
-    assert load_model(outputs / "mine")[1].width == 4
+    assert "epoch   1/1" in printed.out and printed.err == "", "a saved notebook shows stderr as an error"
+    assert load_model(outputs / "mine")[1] == config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("likelihood", [0.0, 0.05])
+def test_two_processes_train_a_palette_as_one_does(tmp_path, photos, outputs, likelihood):
+    """Copies of one photo, so that the batch statistics of halves are those of whole batches."""
+    folder, whole = tmp_path / "photos", {"min_crop": 1.0, "flip": False, "rotate": 0.0, "dropout": 0.0}
+    folder.mkdir()
+    for number in range(10):
+        shutil.copy(photos[0], folder / f"{number}.png")
+    config = EVERYTHING.replace(palette_likelihood=likelihood, contrast=0.0, gamma=0.0, saturation=0.0, **whole)
+    alone = fit(config, sorted(folder.iterdir()), tmp_path / "alone")["train_loss"].tolist()
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m"]
+    command += ["colorlib.train", f"--data={folder}", "--run-name=two", "--device=cpu", *options_of(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.count("epoch   3/3") == 1, done.stderr
+    together = pd.read_csv(outputs / "two" / "history.csv")["train_loss"].tolist()
+    assert together == pytest.approx(alone, rel=1e-4) and len(set(together)) == 3

@@ -25,12 +25,13 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
-from colorlib.files import replacing
+from colorlib.system import outputs_dir, replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("0*.ipynb")), ROOT / "report" / "report.ipynb"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDGET = "application/vnd.jupyter.widget-view+json"
+BAR = re.compile(r"\d+%\|.*\|")  # of a tqdm bar
 
 BOOTSTRAP = """\
 # Find colorlib: installed, in this repository, attached as a Kaggle dataset, or cloned. Installs nothing.
@@ -58,32 +59,29 @@ if spec is None or spec.origin is None:
         )
     sys.path.insert(0, str(found))
 
-from colorlib.environment import print_environment
+from colorlib.system import print_environment
 
 print_environment()"""
 
 
-def badges(notebook: Path) -> str:
-    """The Kaggle and the Colab badge of a notebook; without a repository address they lead to the README's steps."""
+def sync(notebook: Path) -> None:
+    """Write a notebook's badges (in place of the line that holds them) and its first code cell.
+
+    Without a repository address in pyproject.toml the badges lead to the README's steps.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["colorlib"]
-    path = notebook.relative_to(ROOT).as_posix()
     kaggle, colab = "../README.md#on-kaggle", "../README.md#on-colab"
     if repository := project["repository"].removesuffix("/").removesuffix(".git"):
-        page = f"{repository}/blob/{project['branch']}/{path}"
+        page = f"{repository}/blob/{project['branch']}/{notebook.relative_to(ROOT).as_posix()}"
         kaggle = f"https://kaggle.com/kernels/welcome?src={page}"
         colab = page.replace("https://github.com/", "https://colab.research.google.com/github/")
-    return (
+    badges = (
         f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({kaggle}) "
         f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
     )
-
-
-def sync(notebook: Path) -> None:
-    """Write the badges (in place of the line that holds them) and the first code cell."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["colorlib"]
     book = nbformat.read(notebook, as_version=4)
     title = book.cells[0]
-    title.source = re.sub(r"^(<!-- badges -->|\[!\[Open in Kaggle\].*)$", badges(notebook), title.source, flags=re.M)
+    title.source = re.sub(r"^(<!-- badges -->|\[!\[Open in Kaggle\].*)$", badges, title.source, flags=re.M)
     for cell in book.cells:
         if "bootstrap" in cell.metadata.get("tags", []):
             cell.source = BOOTSTRAP.format(repository=project["repository"], branch=project["branch"])
@@ -117,18 +115,10 @@ def clean(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for output in cell.outputs:
             if WIDGET in output.get("data", {}):
                 continue
-            if png := output.get("data", {}).get("image/png"):
-                output.data |= _slimmer(png)
-                if "image/jpeg" in output.data:
-                    del output.data["image/png"]
-                    output.metadata = {"image/jpeg": output.metadata.get("image/png", {})}
+            if "image/png" in output.get("data", {}):
+                _make_slim(output)
             if output.output_type == "stream":
-                # what a terminal would show: of the texts between carriage returns, the last one that is not blank
-                lines = (re.split(r"\r", line.rstrip("\r")) for line in output.text.split("\n"))
-                text = [next((part for part in reversed(parts) if part.strip()), "") for parts in lines]
-                bars = re.compile(r"\d+%\|.*\|")
-                text = ["" if line is text[-1] and bars.search(line) else line for line in text]
-                output.text = "\n".join(line for line in text if not bars.search(line)).lstrip("\n")
+                output.text = _as_in_a_terminal(output.text)
                 if not output.text.strip():
                     continue
                 if outputs and outputs[-1].output_type == "stream" and outputs[-1].name == output.name:
@@ -139,12 +129,25 @@ def clean(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return book
 
 
-def _slimmer(png: str) -> dict[str, str]:
-    """A figure full of photos as JPEG, which takes a fourth of the room; nothing for one of lines."""
-    file = io.BytesIO()
+def _as_in_a_terminal(text: str) -> str:
+    """Text without its progress bars: of what lies between carriage returns, the last that is not blank is seen."""
+    lines = []
+    for line in text.split("\n"):
+        lines.append(next((piece for piece in reversed(line.split("\r")) if piece.strip()), ""))
+    if BAR.search(lines[-1]):  # no line end came after it
+        lines[-1] = ""
+    return "\n".join(line for line in lines if not BAR.search(line)).lstrip("\n")
+
+
+def _make_slim(output: nbformat.NotebookNode) -> None:
+    """Turn a figure full of photos into a JPEG, which takes a fourth of the room; one of lines stays as it is."""
+    png, file = output.data["image/png"], io.BytesIO()
     Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").save(file, "JPEG", quality=88, subsampling=0)
     jpeg = base64.b64encode(file.getvalue()).decode()
-    return {"image/jpeg": jpeg} if len(jpeg) < len(png) / 2 else {}
+    if len(jpeg) < len(png) / 2:
+        del output.data["image/png"]
+        output.data["image/jpeg"] = jpeg
+        output.metadata = {"image/jpeg": output.metadata.get("image/png", {})}
 
 
 TEMPLATE = """\
@@ -209,15 +212,14 @@ def print_pdf(page: Path, out: Path) -> bool:
 
 
 def _mathml(formula: str, display: str) -> str:
+    """A formula in LaTeX as MathML; display: "block" or "inline"."""
     return latex2mathml.converter.convert(" ".join(formula.split()), display=display)
 
 
 def run() -> int:
     """Execute copies of all notebooks in order, with the tiny preset unless the environment says otherwise."""
-    os.environ.setdefault("COLORLIB_PRESET", "tiny")
-    run = os.environ.get("COLORLIB_RUN") or os.environ["COLORLIB_PRESET"]
-    out = ROOT / "outputs" / "notebooks"
-    total = 0.0
+    preset = os.environ.setdefault("COLORLIB_PRESET", "tiny")
+    out, total = outputs_dir() / "notebooks", 0.0
     for number, notebook in enumerate(NOTEBOOKS, 1):
         print(f"[{number}/{len(NOTEBOOKS)}] {notebook.stem} … ", end="", flush=True)
         try:
@@ -233,31 +235,30 @@ def run() -> int:
         f"\nAll {len(NOTEBOOKS)} ran in {total / 60:.1f} minutes. Now look at\n"
         f"  outputs/notebooks/    the executed notebooks (`make lab` opens JupyterLab to step through your own)\n"
         f"  outputs/notebooks/report.html    the report, for a browser\n"
-        f"  outputs/{run}/    the run of notebook 3: history, samples of each epoch, weights"
+        f"  outputs/{os.environ.get('COLORLIB_RUN') or preset}/    the run of notebook 3: history, samples, weights"
     )
     return 0
 
 
 def main() -> int:
+    """Read the command line and do what it says; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["run", "save", "sync", "export"])
     parser.add_argument("names", nargs="*", help="for save: names of notebooks, such as 03_training; none: all")
     options = parser.parse_args()
-    if options.action == "run":
-        return run()
     if unknown := set(options.names) - {notebook.stem for notebook in NOTEBOOKS}:
         parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(n.stem for n in NOTEBOOKS)}")
-    for notebook in NOTEBOOKS:
-        if options.names and notebook.stem not in options.names:
-            continue
-        if options.action == "sync":
-            sync(notebook)
-        elif options.action == "save":
-            sync(notebook)
-            print(f"{notebook.stem} … {execute(notebook, notebook):.0f} s")
+    if options.action == "run":
+        return run()
     if options.action == "export":
         export(ROOT / "report" / "report.ipynb", ROOT / "report" / "report.html")
         print_pdf(ROOT / "report" / "report.html", ROOT / "report" / "report.pdf")
+        return 0
+    for notebook in NOTEBOOKS:
+        if not options.names or notebook.stem in options.names:
+            sync(notebook)
+            if options.action == "save":
+                print(f"{notebook.stem} … {execute(notebook, notebook):.0f} s")
     return 0
 
 

@@ -3,8 +3,8 @@
 python tools/release.py RUN --data FOLDER [--train FOLDER] [--beside RUN=LABEL …]
 
 writes outputs/release/. --data: photos that the run has not seen; --train: those it was trained on, for their mean
-colour; --beside: other runs to score on the same photos, such as one by the original recipe. Pictures show the bundled
-sample photos only, whatever was scored. ablation.csv and sensitivity.csv are left as they are.
+color; --beside: other runs to score on the same photos, such as one by the original recipe. Pictures show the bundled
+sample photos only, whatever was scored. ablation.csv is left as it is.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from pathlib import Path
 import pandas as pd
 
 from colorlib.checkpoint import BEST, find_run, load_model, save_model
-from colorlib.compare import compare_methods, count_wins
 from colorlib.config import Config
-from colorlib.evaluation import LABELS
-from colorlib.files import write_text
-from colorlib.score import main as score
+from colorlib.evaluation import compare_methods, count_wins
+from colorlib.evaluation.__main__ import main as score
+from colorlib.metrics import METRICS
+from colorlib.system import write_text
 
 RELEASE = Path(__file__).resolve().parent.parent / "outputs" / "release"
 RECORD = ("config.json", "environment.json", "split.json", "history.csv")
@@ -28,9 +28,9 @@ LIMIT = 24e6  # bytes of weights: the repository stays small
 CARD = """\
 # Model card: the colorlib release
 
-A U-Net of {parameters:,} parameters with a palette of {palette} colours, trained from nothing; it guesses the a* and
+A U-Net of {parameters:,} parameters with a palette of {palette} colors, trained from nothing; it guesses the a* and
 b* of a photo from its L*. `best.safetensors` holds its weights in half precision, {megabytes:.1f} MB, with the
-settings in the header: `colorlib.checkpoint.load_model`.
+settings in the header. `colorlib.load()` reads both.
 
 ## Data
 
@@ -48,7 +48,7 @@ recipes were made on validation photos.
 
 ## Numbers
 
-First 100 images of MS COCO val2017, squeezed to 256×256 px; the {photos} of them that are in colour (colourfulness of
+First 100 images of MS COCO val2017, squeezed to 256×256 px; the {photos} of them that are in color (colorfulness of
 at least 5). Nothing was chosen on them.
 
 | | gray | this network | difference, 95 % bootstrap interval |
@@ -56,21 +56,21 @@ at least 5). Nothing was chosen on them.
 {rows}
 | closer to the photo than gray | – | {wins} of {photos} | |
 
-The photos themselves have a colourfulness of {truth:.1f}.
+The photos themselves have a colorfulness of {truth:.1f}.
 
 ## Biases that we saw
 
-Skies, night skies, lawns, fur and wood get a likely hue, usually too little of it. Strong colours that lightness does
+Skies, night skies, lawns, fur and wood get a likely hue, usually too little of it. Strong colors that lightness does
 not give away are missing: a red saucer comes out olive, an orange space suit brown, a flag gray. Even gray planes turn
 blue, also the moon's. Skin is hardly warmer than gray, in the few portraits that we have; the training photos hold more
-dogs than people, and we know nothing of how it treats different skins. Small things take the colour of what is around.
+dogs than people, and we know nothing of how it treats different skins. Small things take the color of what is around.
 
 ## Limits
 
-Colours are a guess, not a record: say so when you show a colorized photograph, above all a historical one, and keep
-the original. The network sees a square of {image_size} px, so that small things get the colour of their surroundings.
-It paints photos that never had colours, and things that it has never seen, with the same confidence. Not for
-medicine, evidence, or any use where colour carries meaning.
+Colors are a guess, not a record: say so when you show a colorized photograph, above all a historical one, and keep
+the original. The network sees a square of {image_size} px, so that small things get the color of their surroundings.
+It paints photos that never had colors, and things that it has never seen, with the same confidence. Not for
+medicine, evidence, or any use where color carries meaning.
 """
 
 
@@ -82,12 +82,13 @@ def model_card(release: Path) -> str:
     colored = metrics[metrics["in_color"]]
     wins, photos = count_wins(colored)
     cores = "one core" if environment["cores"] == 1 else f"{environment['cores']} cores"
-    digits = {name: decimals for name, (_, decimals) in LABELS.items()}
     rows = []
     for row in compare_methods(colored).itertuples():
-        values = row.gray, row.model, row.difference, row.low, row.high
-        gray, ours, difference, low, high = (f"{v:{'+' * (i > 1)}.{digits[row.metric]}f}" for i, v in enumerate(values))
-        rows.append(f"| {LABELS[row.metric][0]} | {gray} | {ours} | {difference} ({low} to {high}) |")
+        metric = METRICS[row.metric]
+        level, change = f".{metric.digits}f", f"+.{metric.digits}f"  # how a score and a difference are written
+        interval = f"{row.low:{change}} to {row.high:{change}}"
+        cells = metric.title, f"{row.gray:{level}}", f"{row.model:{level}}", f"{row.difference:{change}} ({interval})"
+        rows.append(f"| {' | '.join(cells)} |")
     return CARD.format(
         parameters=sum(p.numel() for p in load_model(release)[0].parameters()), palette=config.palette,
         megabytes=(release / BEST).stat().st_size / 1e6, train=len(split["train"]), val=len(split["val"]),
@@ -105,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make a run the release.")
     parser.add_argument("run", help="a run's name or folder")
     parser.add_argument("--data", required=True, help="folder of photos to score on")
-    parser.add_argument("--train", help="folder of the training photos: their mean colour is scored, too")
+    parser.add_argument("--train", help="folder of the training photos: their mean color is scored, too")
     parser.add_argument("--beside", action="append", default=[], metavar="RUN[=LABEL]", help="score this run, too")
     options = parser.parse_args()
     run = find_run(options.run)

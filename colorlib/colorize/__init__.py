@@ -1,0 +1,7 @@
+"""A photo in, a colored photo out."""
+
+from colorlib.colorize.colorizer import Colorizer, GuidedUpsampler, add_color, palette_strip
+from colorlib.colorize.export import SaveError, colorized_name, save_picture
+from colorlib.colorize.folder import FolderResult, colorize_folder, contact_sheet
+from colorlib.colorize.hints import Hint, hint_ab, spread_hints
+from colorlib.colorize.transfer import transfer_colors

@@ -1,0 +1,250 @@
+"""A photo in, a colored photo out, at any size; start reading at `Colorizer.colorize`, what it calls follows.
+
+The network sees the photo squeezed into a small square and answers with small ab. They are upsampled and joined with
+the photo's own L: the eye takes details from lightness, and color may be coarse.
+"""
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from colorlib.checkpoint import find_run, load_model
+from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
+from colorlib.colorize.hints import Hint, spread_hints
+from colorlib.colorize.transfer import transfer_colors
+from colorlib.config import Config
+from colorlib.model import ResidualBlock, UNet, UNetBlock
+from colorlib.palette import Palette
+from colorlib.photo import Photo, read_photo, resize_photo, to_tensor
+from colorlib.system import pick_device, pick_precision
+
+RENDER_SIZES = range(16, 1025)  # sides of the square in which the network may look at a photo, px
+CPU_STRIP, GPU_STRIP = 2**16, 2**22  # pixels joined at a time: what a CPU's cache holds, what keeps a GPU busy
+EPS = 0.1  # the guided filter's ε, added to the variance of scaled L: the least mean error on validation photos
+SWATCH_L = 0.3  # scaled: an L* of 65
+
+
+class Colorizer:
+    """A trained network together with the settings that its photos need: ``Colorizer(*load_model(run))``.
+
+    Args:
+        model: A `UNet`, or any module with parameters that maps L (B, 1, H, W) to ab (B, 2, H, W). It stays as it is;
+            `network` is a copy for use, whose batch norms are folded into its convolutions.
+        config: Its settings.
+        precision: Of the arithmetic: "auto" (what the device is fast at, no difference to the eye), "float32", …
+    """
+
+    def __init__(self, model: nn.Module, config: Config, precision: str = "auto"):
+        self.model, self.config = model.eval(), config
+        self.device = next(model.parameters()).device
+        self.dtype = getattr(torch, pick_precision(self.device, precision))
+        self.network = _fold_batch_norms(model).to(self.dtype, memory_format=torch.channels_last)
+
+    @classmethod
+    def from_run(cls, run: str | os.PathLike | None = None, device: str | None = None, precision: str = "auto") -> Self:
+        """Load a run; `FileNotFoundError` if there is none, `CheckpointError` if its file is damaged.
+
+        Args:
+            run: Its name or folder; None: the release.
+            device: Such as "cpu"; None: the best there is.
+            precision: As for `Colorizer`.
+        """
+        return cls(*load_model(find_run(run), pick_device(device)), precision)
+
+    def colorize(
+        self, photo: Photo, saturation: float = 1.0, *, render_size: int | None = None, hints: Sequence[Hint] = (),
+        reference: Photo | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """Color a photo at its own size; its lightness is kept.
+
+        Args:
+            photo: A path, a file's bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
+            saturation: Factor on a* and b*, 0 for gray.
+            render_size: Side of the square in which the network sees the photo, px; None: `config.image_size`.
+            hints: Colors for single points, see `spread_hints`.
+            reference: A photo whose colors the result takes on, see `transfer_colors`.
+
+        Returns:
+            uint8 (H, W, 3).
+
+        Raises:
+            ValueError: If an option is out of its range, or a photo cannot be read (`PhotoError`).
+        """
+        image = read_photo(photo)
+        ab = self.predict(image, render_size=render_size, hints=hints, reference=reference)
+        return add_color(image, ab, saturation)
+
+    @torch.inference_mode()
+    def predict(
+        self, photo: Photo, *, render_size: int | None = None, hints: Sequence[Hint] = (),
+        reference: Photo | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Guess the small colors that `add_color` takes; the arguments are those of `colorize`.
+
+        Returns scaled ab (1, 2, S, S), float32, on the network's device; S is the render size.
+        """
+        L = self.network_input(photo, render_size)
+        ab = self._run_network(L)
+        if reference is not None:
+            reference_L, reference_ab = _scaled_lab(resize_photo(read_photo(reference), L.shape[-1]))
+            ab = transfer_colors(L, ab, reference_L, self._run_network(reference_L), reference_ab)
+        return spread_hints(L, ab, hints)
+
+    def network_input(self, photo: Photo, render_size: int | None = None) -> Tensor:
+        """Make the scaled L that the network sees, (1, 1, S, S), S the render size; by default as in training.
+
+        Args:
+            photo: As for `colorize`.
+            render_size: 16 to 1024 px; None: `config.image_size`.
+        """
+        if render_size is not None and render_size not in RENDER_SIZES:
+            raise ValueError(f"render_size must be a whole number, 16 to 1024 px, or None; got {render_size!r}")
+        return _scaled_lab(resize_photo(read_photo(photo), render_size or self.config.image_size))[0]
+
+    def _run_network(self, L: Tensor) -> Tensor:
+        """The network's ab for L of any size, float32, on its device."""
+        vividness = {"vividness": self.config.vividness} if isinstance(self.network, UNet) else {}
+        L = L.to(self.device, self.dtype)
+        ab = self.network(L, **vividness).float()
+        if self.config.flip_tta:
+            ab = (ab + self.network(L.flip(-1), **vividness).float().flip(-1)) / 2
+        return ab
+
+    @torch.inference_mode()
+    def predict_ab(self, L: Tensor) -> Tensor:
+        """Guess the colors of lightnesses: scaled ab (B, 2, H, W), float32, on the network's device.
+
+        Args:
+            L: (B, 1, H, W) in [−1, 1], of any size: it is resized to the network's, and ab back.
+        """
+        if L.ndim != 4 or L.shape[1] != 1 or not L.numel():
+            raise ValueError(f"expected photos' L of shape (B, 1, H, W), got {tuple(L.shape)}")
+        side, small = (self.config.image_size, self.config.image_size), L.detach().float()
+        if L.shape[2:] != side:
+            small = F.interpolate(small, side, mode="bicubic", antialias=True).clamp(-1, 1)
+        return _resize_ab(self._run_network(small), L.shape[2:])
+
+    @torch.inference_mode()
+    def palette(self, photo: Photo) -> Palette | None:
+        """Get the colors that the network chose for a photo, the most used one first; None if it has no palette."""
+        if not getattr(self.model, "palette", None):
+            return None
+        L = self.network_input(photo).to(self.device, self.dtype)
+        palette = Palette(*(values.float().cpu() for values in self.network.forward_with_palette(L)[1]))
+        order = palette.shares[0].argsort(descending=True)
+        return Palette(*(values[:, order] for values in palette))
+
+
+@torch.inference_mode()
+def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
+    """Give a photo's own L the colors ab: uint8 (H, W, 3) of its size; L* changes only where sRGB lacks the color.
+
+    It goes strip by strip: 12 megapixels of Lab at once would be 144 MB, and slow.
+
+    Args:
+        photo: As for `Colorizer.colorize`.
+        ab: Scaled, (1, 2, h, w) of any size: `GuidedUpsampler` enlarges it. Its device does the work.
+        saturation: Factor on ab, 0 or more.
+    """
+    if not 0 <= saturation < float("inf"):
+        raise ValueError(f"saturation must be 0 (gray) or more, 1 for the network's own; got {saturation}")
+    if ab.ndim != 4 or ab.shape[:2] != (1, 2) or not ab.numel():
+        raise ValueError(f"expected the colors of one photo, ab (1, 2, h, w), got {tuple(ab.shape)}")
+    image = read_photo(photo)
+    width, height = image.size
+    ab = _resize_ab(ab * saturation, (min(ab.shape[2], height), min(ab.shape[3], width)))
+    small = image.resize((ab.shape[3], ab.shape[2]), Image.Resampling.BICUBIC)
+    upsampler = GuidedUpsampler(_scaled_lab(small, ab.device)[0], ab, height, width)
+    colored = np.empty((height, width, 3), np.uint8)
+    rows = max(1, (CPU_STRIP if ab.device.type == "cpu" else GPU_STRIP) // width)
+    for top in range(0, height, rows):
+        L = _scaled_lab(image.crop((0, top, width, min(top + rows, height))), ab.device)[0]
+        colored[top : top + rows] = lab_to_rgb_image(L, upsampler.strip(L, top))
+    return colored
+
+
+class GuidedUpsampler:
+    """Small colors enlarged to a photo's size, a few rows at a time, so that they end where its lightness does.
+
+    The linear model of the guided filter (He et al. 2010, doi 10.1007/978-3-642-15549-9_1; fast form: He and Sun 2015,
+    arXiv 1505.00996): a line through each 3×3 of the small picture tells how much color goes with a step of L. The
+    result is bilinear ab plus that slope times the detail of L that the small picture lacks.
+
+    Args:
+        L: Scaled lightness of the small picture, (1, 1, h, w).
+        ab: Its scaled colors, (1, 2, h, w).
+        height: Full height, px, at least h.
+        width: Full width, px, at least w.
+    """
+
+    def __init__(self, L: Tensor, ab: Tensor, height: int, width: int):
+        self.height, self.width = height, width
+        mean_L, mean_ab = _mean_of_3x3(L), _mean_of_3x3(ab)
+        variance = (_mean_of_3x3(L * L) - mean_L * mean_L).clamp(min=0)
+        slope = (_mean_of_3x3(L * ab) - mean_L * mean_ab) / (variance + EPS)
+        self.small = torch.cat([ab, _mean_of_3x3(slope), L], dim=1)  # (1, 5, h, w)
+
+    def strip(self, L: Tensor, top: int) -> Tensor:
+        """Enlarge the colors of n rows, to the same values as within the whole: scaled ab (1, 2, n, width).
+
+        Args:
+            L: Scaled lightness of the rows at full size, (1, 1, n, width).
+            top: Number of the first row.
+        """
+        last, count = self.small.shape[2] - 1, L.shape[2]
+        position = (torch.arange(top, top + count, dtype=torch.float64) + 0.5) * (last + 1) / self.height - 0.5
+        position = position.clamp(0, last).to(L)
+        above = position.long()
+        rows = self.small[:, :, above].lerp(self.small[:, :, (above + 1).clamp(max=last)], (position - above)[:, None])
+        rows = F.interpolate(rows, (count, self.width), mode="bilinear")
+        return (rows[:, :2] + rows[:, 2:4] * (L - rows[:, 4:])).clamp(-1, 1)
+
+
+def palette_strip(colors: Tensor, shares: Tensor, width: int = 256, height: int = 24) -> np.ndarray:
+    """Draw a palette as a strip of swatches of L* 65, each as wide as its share of the picture.
+
+    Args:
+        colors: Scaled ab (K, 2); those that sRGB lacks are clamped.
+        shares: (K,), summing to 1.
+        width: Of the strip, px.
+        height: Of the strip, px.
+    """
+    if colors.ndim != 2 or colors.shape[1] != 2 or shares.shape != colors.shape[:1]:
+        raise ValueError(f"expected colors (K, 2) and shares (K,), got {tuple(colors.shape)}, {tuple(shares.shape)}")
+    rgb = lab_to_rgb_image(torch.full((1, 1, len(colors)), SWATCH_L), colors.cpu().T[:, None])[0]  # (K, 3)
+    ends = (shares.cpu().double().cumsum(dim=0) / shares.sum().item() * width).round().long()
+    column = torch.searchsorted(ends, torch.arange(width), right=True).clamp(max=len(colors) - 1)
+    return np.tile(rgb[column], (height, 1, 1))
+
+
+def _scaled_lab(picture: np.ndarray | Image.Image, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Scaled L (1, 1, H, W) and ab (1, 2, H, W) of an RGB picture."""
+    return encode_lab(rgb_to_lab(to_tensor(picture)[None].to(device)))
+
+
+def _resize_ab(ab: Tensor, size: tuple[int, int]) -> Tensor:
+    return ab if ab.shape[2:] == size else F.interpolate(ab, size, mode="bilinear", antialias=True)
+
+
+def _mean_of_3x3(x: Tensor) -> Tensor:
+    return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
+
+
+def _fold_batch_norms(model: nn.Module) -> nn.Module:
+    """Copy a network without its batch norms: in use, each is a fixed factor and shift of the convolution before it."""
+    names = {UNetBlock: [("conv", "norm")], ResidualBlock: [("conv1", "norm1"), ("conv2", "norm2")]}
+    model = copy.deepcopy(model).eval()
+    for block in model.modules():
+        for conv, norm in names.get(type(block), []):
+            layer = getattr(block, conv)
+            setattr(block, conv, fuse_conv_bn_eval(layer, getattr(block, norm), isinstance(layer, nn.ConvTranspose2d)))
+            setattr(block, norm, nn.Identity())
+    return model

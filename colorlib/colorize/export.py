@@ -1,0 +1,115 @@
+"""Colored pictures as files: whole or not at all, with what the original photo says about itself."""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
+
+from colorlib import __version__
+from colorlib.photo import Photo, open_image, read_alpha
+from colorlib.system import replacing
+
+NOTE = "Colors predicted by colorlib, not recorded."
+FORMATS = {
+    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".png": {"format": "PNG"},
+    ".webp": {"format": "WEBP", "quality": 95},
+    ".tif": {"format": "TIFF"},  # uncompressed: Pillow cannot write all of EXIF into a compressed one
+    ".tiff": {"format": "TIFF"},
+    ".bmp": {"format": "BMP"},
+}
+WITH_ALPHA = ("PNG", "WEBP", "TIFF")
+BASE, EXIF, GPS = ExifTags.Base, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
+# what is still true of the colored picture; the rest (orientation, thumbnail, a TIFF's layout) is not
+KEPT = (BASE.DocumentName, BASE.Make, BASE.Model, BASE.DateTime, BASE.Artist, BASE.Copyright)
+STALE = (BASE.MakerNote, BASE.ColorSpace, BASE.ExifInteroperabilityOffset, BASE.ExifImageWidth, BASE.ExifImageHeight)
+BROKEN_EXIF = (ValueError, TypeError, LookupError, OverflowError, AttributeError, SyntaxError, OSError, struct.error)
+
+
+class SaveError(ValueError):
+    """A picture that cannot be written; the message names the file, says why and what to do."""
+
+
+def colorized_name(path: str | os.PathLike) -> str:
+    """Name the file of a photo's colored version: "cat.PNG" → "cat-colorized.png"; ".jpg" for an unknown suffix."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    return f"{path.stem}-colorized{suffix}" if suffix in FORMATS else f"{path.name}-colorized.jpg"
+
+
+def save_picture(path: str | os.PathLike, picture: np.ndarray, source: Photo | None = None) -> Path:
+    """Write a colored picture; an earlier file of the name stays as it was if anything fails.
+
+    The file gets sRGB's ICC profile, and a description that says that its colors are predicted.
+
+    Args:
+        path: Its suffix names the format: JPEG, PNG, WebP, TIFF or BMP; missing folders are made.
+        picture: uint8 (H, W, 3).
+        source: The photo that was colored, from which the file takes transparency, where its format can hold it,
+            camera, date, place and authors (EXIF), and resolution (DPI); None: nothing is known of it.
+
+    Returns:
+        The path.
+
+    Raises:
+        SaveError: If the suffix is another, the format cannot hold the picture, or the file cannot be written.
+        PhotoError: If the source is broken.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise SaveError(f"{path.name}: pictures are saved as {', '.join(FORMATS)}, not as {path.suffix or 'nothing'!r}")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise SaveError(f"{path.name}: expected a uint8 picture (H, W, 3), got {picture.dtype} {picture.shape}")
+    image, options = Image.fromarray(picture), dict(FORMATS[path.suffix.lower()])
+    options["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    source = picture if source is None else source
+    with open_image(source) as original:
+        options["exif"], dpi = _exif(original), original.info.get("dpi")
+    if isinstance(dpi, tuple) and len(dpi) == 2 and all(0 < value < 65536 for value in dpi):
+        options["dpi"] = tuple(float(value) for value in dpi)
+    if options["format"] in WITH_ALPHA and (alpha := read_alpha(source)):
+        image = _lift_off_white(picture, alpha, path)
+    try:
+        with replacing(path) as temporary:
+            image.save(temporary, **options)
+    except OSError as error:
+        words = f"({error.strerror or error}): make room there, or choose another folder or name"
+        raise SaveError(f"{path.name} cannot be written to {path.parent} {words}") from error
+    except (ValueError, struct.error) as error:
+        raise SaveError(f"{path.name}: {options['format']} cannot hold this picture ({error}): try .png") from error
+    return path
+
+
+def _lift_off_white(picture: np.ndarray, alpha: Image.Image, path: Path) -> Image.Image:
+    """Give a picture that was laid on white its transparency back: on white, it looks as before."""
+    if alpha.size != picture.shape[1::-1]:
+        sizes = f"{alpha.width}×{alpha.height} px, the picture {picture.shape[1]}×{picture.shape[0]}"
+        raise SaveError(f"{path.name}: expected the photo that was colored as the source, but it has {sizes}")
+    share = np.maximum(np.asarray(alpha), 1)[..., None] / np.float32(255)
+    image = Image.fromarray((255 - (255 - picture) / share).clip(0, 255).round().astype(np.uint8))
+    image.putalpha(alpha)
+    return image
+
+
+def _exif(original: Image.Image) -> bytes:
+    """A new EXIF block with the note, and what is still true of the original's; without that if it is broken."""
+    exif = Image.Exif()
+    exif[BASE.Software], exif[BASE.ImageDescription] = f"colorlib {__version__}", NOTE
+    plain = exif.tobytes()
+    try:
+        old = original.getexif()
+        for tag in old.keys() & set(KEPT):
+            exif[tag] = old[tag]
+        if words := str(old.get(BASE.ImageDescription, "")).strip():
+            exif[BASE.ImageDescription] = words if NOTE in words else f"{words} {NOTE}"
+        if details := {tag: value for tag, value in old.get_ifd(EXIF).items() if tag not in STALE}:
+            exif[EXIF] = details
+        if place := dict(old.get_ifd(GPS)):
+            exif[GPS] = place
+        block = exif.tobytes()
+    except BROKEN_EXIF:
+        return plain
+    return block if len(block) < 65500 else plain  # more does not fit into a JPEG

@@ -1,0 +1,94 @@
+"""Hints: colors that a user knows for single points of a photo, spread up to the edges of its lightness."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import sparse
+from scipy.sparse import linalg
+from torch import Tensor
+
+from colorlib.color import encode_lab, rgb_to_lab
+
+HINT_REACH = 0.25  # how far a hint's color spreads where no edge stops it, share of the longer side
+SPREAD = 0.375  # what eight equal neighbors' mean adds to a pixel, per unit of the Laplacian
+LEAST_VARIANCE = 1e-3  # of L around a pixel, so that noise in a flat part is no edge
+LEAST_WEIGHT = 1e-6  # of a neighbor, so that no pixel is cut off from all others
+
+
+class Hint(NamedTuple):
+    """A color that a photo shall have at a point.
+
+    Args:
+        x: Share of the photo's width, from the left, in [0, 1].
+        y: Share of its height, from the top, in [0, 1].
+        color: "#rrggbb", or red, green and blue in 0…255; only a* and b* count, the lightness stays the photo's.
+    """
+
+    x: float
+    y: float
+    color: str | Sequence[float]
+
+
+def hint_ab(hint: Hint) -> Tensor:
+    """Get the scaled ab (2,) of a hint's color, float32; `ValueError` if its point or its color is none."""
+    x, y, color = hint
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise ValueError(f"a hint's x and y are shares of width and height, 0 to 1; got {x}, {y}")
+    if isinstance(color, str):
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
+            raise ValueError(f"a hint's color is written #rrggbb, such as #3060c0; got {color!r}")
+        color = bytes.fromhex(color[1:])
+    if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+        raise ValueError(f"a hint's color has red, green and blue in 0 to 255; got {tuple(color)}")
+    return encode_lab(rgb_to_lab(torch.tensor(list(color), dtype=torch.float32).view(3, 1, 1) / 255))[1].flatten()
+
+
+def spread_hints(L: Tensor, ab: Tensor, hints: Sequence[Hint]) -> Tensor:
+    """Change colors so that they are the hints' at their points, and nearly so around them, up to the edges of L.
+
+    What is spread is the change, hint − ab. It minimizes the functional of Levin, Lischinski and Weiss 2004 (doi
+    10.1145/1015706.1015780), in which each pixel's change wants to be the mean of its eight neighbors' changes, those
+    of similar L counting most, and a term that pulls it to 0 far from all hints.
+
+    Args:
+        L: Scaled lightness (1, 1, h, w).
+        ab: The network's scaled colors (1, 2, h, w); the changed ones are on their device.
+        hints: Of two hints in one pixel the later counts.
+    """
+    if not hints:
+        return ab
+    height, width = L.shape[2:]
+    wanted = {}
+    for hint in hints:
+        color = hint_ab(hint).numpy()
+        row, column = min(int(hint.y * height), height - 1), min(int(hint.x * width), width - 1)
+        wanted[row * width + column] = color
+    before = ab[0].flatten(1).T.cpu().double().numpy()  # (h·w, 2)
+    fixed = np.array(list(wanted))
+    free = np.setdiff1d(np.arange(height * width), fixed)
+    change = np.zeros_like(before)
+    change[fixed] = np.stack(list(wanted.values())) - before[fixed]
+    if len(free):
+        unlike = sparse.identity(height * width, format="csr") - _neighbor_weights(L[0, 0].cpu().double().numpy())
+        pull = (SPREAD / (HINT_REACH * max(height, width)) ** 2) ** 2
+        rows = (unlike.T @ unlike + pull * sparse.identity(height * width)).tocsr()[free]
+        change[free] = linalg.splu(rows[:, free].tocsc()).solve(-(rows[:, fixed] @ change[fixed]))
+    return torch.from_numpy(before + change).T.reshape(ab.shape).clamp(-1, 1).to(ab)
+
+
+def _neighbor_weights(L: np.ndarray) -> sparse.csr_matrix:
+    """Weigh each pixel's neighbors by e^(−ΔL² / 0.6σ²), σ² the variance of L in its 3×3 (paper: 2σ²); rows sum to 1."""
+    pixel = np.arange(L.size).reshape(*L.shape, 1, 1)
+    neighbor = sliding_window_view(np.pad(pixel[..., 0, 0], 1, constant_values=-1), (3, 3))  # (h, w, 3, 3)
+    windows = sliding_window_view(np.pad(L, 1, mode="edge"), (3, 3))
+    variance = np.maximum(windows.var(axis=(2, 3), keepdims=True), LEAST_VARIANCE)
+    weights = np.exp(-((windows - L[..., None, None]) ** 2) / (0.6 * variance)) + LEAST_WEIGHT
+    exists = (neighbor >= 0) & (neighbor != pixel)
+    places = np.broadcast_to(pixel, neighbor.shape)[exists], neighbor[exists]
+    matrix = sparse.csr_matrix((weights[exists], places), shape=(L.size, L.size))
+    sums = np.asarray(matrix.sum(axis=1)).ravel()
+    return sparse.diags(1 / np.where(sums > 0, sums, 1)) @ matrix

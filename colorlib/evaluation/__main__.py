@@ -1,0 +1,42 @@
+"""Judge a run on photos that it has not seen: python -m colorlib.evaluation --run NAME --data FOLDER."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from colorlib.checkpoint import find_run
+from colorlib.data import find_images, sample_photos
+from colorlib.evaluation import format_summary, mean_color, save_palettes, score_run, unseen
+from colorlib.system import outputs_dir
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line (see `--help`), score the run on photos it has not seen, print the summary."""
+    parser = argparse.ArgumentParser(prog="python -m colorlib.evaluation", description="Judge a trained run.")
+    parser.add_argument("--run", help="a run's name or folder (default: the release)")
+    parser.add_argument("--data", required=True, help="folder of photos; those the run has seen are left out")
+    parser.add_argument("--out", type=Path, help="folder for the results (default: the run's)")
+    parser.add_argument("--show-samples", action="store_true", help="make pictures of the bundled sample photos only")
+    parser.add_argument("--beside", action="append", default=[], metavar="RUN[=LABEL]", help="score this run, too")
+    parser.add_argument("--train", help="folder of the training photos: score their mean color, too")
+    parser.add_argument("--lpips", action="store_true", help="score LPIPS, too: pip install '.[lpips]'")
+    options = parser.parse_args(arguments)
+    run = find_run(options.run)
+    out = options.out or outputs_dir() / run.name
+    others = {label or name: name for name, _, label in (text.partition("=") for text in options.beside)}
+    photos = kept = find_images(options.data)
+    for judged in (run, *others.values()):
+        kept = unseen(judged, kept)
+    print(f"{len(kept)} photos to judge on; {len(photos) - len(kept)} left out: a run was made with them")
+    if options.train:
+        a, b = mean_color(run, find_images(options.train), out)
+        print(f"mean color of the training photos: a* {a:.2f}, b* {b:.2f}")
+    shown = unseen(run, sample_photos()) if options.show_samples else None
+    print(format_summary(score_run(run, kept, out, shown, others, options.lpips)), end="")
+    if shown:
+        save_palettes(run, shown, out / "figures" / "palettes.png", reduce=2)
+        save_palettes(run, sample_photos("gray"), out / "figures" / "black_and_white.png")
+
+
+if __name__ == "__main__":
+    main()

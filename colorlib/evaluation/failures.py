@@ -1,0 +1,116 @@
+"""Where a colorizer fails: errors by chroma, hue, lightness and texture; changes of tone; photos by name."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from colorlib.color import AB_RANGE, encode_lab, rgb_to_lab
+from colorlib.photo import read_photo, resize_photo, to_tensor
+
+EDGES = {  # of the bins of pixels; CIE units, hue in degrees
+    "chroma": (0, 5, 10, 15, 20, 30, 40, 60, 150),
+    "hue": tuple(range(0, 361, 30)),
+    "lightness": tuple(range(0, 101, 10)),
+    "texture": (0, 0.5, 1, 2, 4, 8, 16, 50),  # standard deviation of L* in a window of 7×7 px
+}
+COLORED = 10  # chroma from which on a pixel has a hue
+TONES = {"gamma": (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0), "contrast": (0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)}
+
+
+class Failures:
+    """Collects the errors of predictions, pixel by pixel, in bins: `evaluate_model(…, on_photo=failures.add)`."""
+
+    def __init__(self) -> None:
+        self.pixels = 0
+        self.sums = {by: torch.zeros(5, len(edges) - 1, dtype=torch.float64) for by, edges in EDGES.items()}
+
+    def add(self, name: str, pictures: Mapping[str, np.ndarray], scores: Mapping | None = None) -> None:
+        """Count in a photo's pictures "true" and "predicted", uint8 (H, W, 3); name and scores are not used."""
+        true, predicted = (rgb_to_lab(to_tensor(pictures[key])).double() for key in ("true", "predicted"))
+        here, there = _properties(true), _properties(predicted)
+        error = torch.hypot(*(true - predicted)[1:])
+        weights = torch.stack([torch.ones_like(error), error, here["chroma"], there["chroma"]])
+        for by, sums in self.sums.items():
+            sums[:4] += _histograms(by, here[by], weights)
+            sums[4:] += _histograms(by, there[by], weights[:1])
+        self.pixels += error.numel()
+
+    def table(self) -> pd.DataFrame:
+        """Average the errors in each bin; pixels with a chroma below 10 have no hue.
+
+        Returns:
+            by (chroma, hue, lightness or texture of the true photo), low and high (edges), share (of all pixels), error
+            (mean distance in the (a*, b*) plane), gray_error (that of gray), chroma (mean, of the prediction),
+            predicted_share (of all pixels, those whose prediction lies in the bin).
+        """
+        tables = []
+        for by, edges in EDGES.items():
+            shares, means = self.sums[by] / self.pixels, self.sums[by] / self.sums[by][0]
+            columns = {"by": by, "low": edges[:-1], "high": edges[1:], "share": shares[0], "error": means[1]}
+            columns |= {"gray_error": means[2], "chroma": means[3], "predicted_share": shares[4]}
+            tables.append(pd.DataFrame(columns))
+        return pd.concat(tables, ignore_index=True)
+
+
+def tone_changes(predict: Callable[[Tensor], Tensor], photos: Sequence, size: int = 256) -> pd.DataFrame:
+    """Measure what the colors of `predict` do when L is made lighter, darker, flatter or harder, as old prints are.
+
+    Returns:
+        change ("gamma" of L*/100, or "contrast", the factor of its distance to the photo's mean), value (1: none),
+        and in units of a* and b*: moved (mean distance of the colors to those without a change), error, chroma.
+    """
+    rows = []
+    for path in photos:
+        L, ab = encode_lab(rgb_to_lab(to_tensor(resize_photo(read_photo(path), size))[None]))
+        lightness, mean = (L + 1) / 2, (L.mean() + 1) / 2
+        with torch.inference_mode():
+            plain = predict(L).to(ab)
+            for change, value in ((change, value) for change, values in TONES.items() for value in values):
+                changed = lightness**value if change == "gamma" else mean + value * (lightness - mean)
+                colors = plain if value == 1 else predict(2 * changed.clamp(0, 1) - 1).to(ab)
+                distances = (colors - plain, colors - ab, colors)
+                rows.append([change, value, *(AB_RANGE * torch.hypot(*d.unbind(1)).mean().item() for d in distances)])
+    table = pd.DataFrame(rows, columns=["change", "value", "moved", "error", "chroma"])
+    return table.groupby(["change", "value"], sort=False, as_index=False).mean()
+
+
+def extremes(metrics: pd.DataFrame, method: str = "model", count: int = 5) -> pd.DataFrame:
+    """Name the `count` photos in color on which a method gains least and most PSNR over gray (dB), the worst first."""
+    mine, gray = (metrics[(metrics["method"] == who) & metrics["in_color"]] for who in (method, "gray"))
+    table = mine[["image", "psnr", "true_colorfulness", "colorfulness"]].reset_index(drop=True)
+    table.insert(2, "gray_psnr", gray["psnr"].to_numpy())
+    table.insert(3, "gain", table["psnr"] - table["gray_psnr"])
+    table = table[np.isfinite(table["gain"])].sort_values("gain", kind="stable", ignore_index=True)
+    return table if len(table) <= 2 * count else pd.concat([table[:count], table[-count:]], ignore_index=True)
+
+
+def near_gray(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Name the photos that are not in color, with every method's PSNR (dB) on them, the grayest first.
+
+    There gray is nearly or exactly perfect, and whoever paints loses: a few such photos rule a mean of PSNRs.
+    """
+    chosen = metrics[~metrics["in_color"].astype(bool)]
+    table = chosen.pivot_table(index=["image", "true_colorfulness"], columns="method", values="psnr", sort=False)
+    table = table.reindex(columns=metrics["method"].unique()).reset_index().rename_axis(columns=None)
+    return table.sort_values("true_colorfulness", kind="stable", ignore_index=True)
+
+
+def _properties(lab: Tensor) -> dict[str, Tensor]:
+    """What EDGES sorts the pixels of L*a*b* (3, H, W) by, (H, W) each; the hue of a gray pixel is NaN."""
+    L, a, b = lab
+    chroma, hue = torch.hypot(a, b), torch.rad2deg(torch.atan2(b, a)) % 360
+    padded = F.pad(L[None, None], (3, 3, 3, 3), mode="reflect")
+    mean, square = (F.avg_pool2d(plane, 7, stride=1)[0, 0] for plane in (padded, padded**2))
+    texture = (square - mean**2).clamp(min=0).sqrt()
+    return {"chroma": chroma, "hue": hue.where(chroma >= COLORED, torch.nan), "lightness": L, "texture": texture}
+
+
+def _histograms(by: str, values: Tensor, weights: Tensor) -> Tensor:
+    """The sums of weights (N, H, W) in each bin: (N, bins). The outer bins are open; NaN counts in none."""
+    known, inner = values.isfinite(), torch.tensor(EDGES[by][1:-1], dtype=values.dtype)
+    bins = torch.bucketize(values[known], inner, right=True)
+    return torch.stack([torch.bincount(bins, weight[known], len(inner) + 1) for weight in weights])

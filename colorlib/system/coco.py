@@ -1,0 +1,112 @@
+"""The photos of COCO 2017 (Lin et al. 2014, arXiv:1405.0312): find a copy, or download one."""
+
+import errno
+import os
+import shutil
+import sys
+import zipfile
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pooch
+from requests import RequestException
+from tqdm import tqdm
+
+from .environment import data_dir, kaggle_input
+
+COCO_URL = "http://images.cocodataset.org/zips"
+COCO_SPLITS = {  # photos; bytes of the zip, and its checksum
+    "val2017": (5_000, 815_585_330, "md5:442b8da7639aecaf257c1dceb8ba8c80"),
+    "train2017": (118_287, 19_336_861_798, "md5:cced6f7f71b7629ddf16f17bbcfab6b2"),
+}
+OFFLINE = (
+    "No internet? On Kaggle, switch on Internet in the notebook's settings or attach the dataset "
+    "awsaf49/coco-2017-dataset; elsewhere, set COLORLIB_COCO to a folder that holds the photos."
+)
+
+
+def find_coco(split: str = "val2017") -> Path | None:
+    """Find the folder of COCO's photos: COLORLIB_COCO, or among Kaggle's inputs, or in data_dir(); None: nowhere.
+
+    Args:
+        split: "val2017" or "train2017"; else ValueError.
+
+    Raises:
+        FileNotFoundError: If COLORLIB_COCO is set to a folder without them.
+    """
+    _check(split)
+    if chosen := os.environ.get("COLORLIB_COCO"):
+        for folder in (Path(chosen).expanduser() / split, Path(chosen).expanduser()):
+            if _has_photos(folder) and folder.name not in COCO_SPLITS.keys() - {split}:
+                return folder
+        where = f"neither in it nor in a folder {split} in it; correct or unset it"
+        raise FileNotFoundError(f"COLORLIB_COCO is {chosen!r}, but the .jpg files of {split} are {where}")
+    return _search(kaggle_input(), split, levels=6) or _search(data_dir(), split, levels=1)
+
+
+def download_coco(folder: str | os.PathLike | None = None, split: str = "val2017") -> Path:
+    """Download and unzip COCO's photos into folder/split, unless they are there.
+
+    Args:
+        folder: Where to put them; None: data_dir().
+        split: "val2017" (0.8 GB) or "train2017" (19 GB).
+
+    Raises:
+        ConnectionError: If the download breaks off.
+        OSError: If there is no room, or an unfinished folder is in the way.
+        ValueError: If what came is not COCO's zip; it is deleted.
+    """
+    _check(split)
+    photos, size, checksum = COCO_SPLITS[split]
+    folder = data_dir() if folder is None else Path(folder).expanduser()
+    target, archive = folder / split, folder / f"{split}.zip"
+    if target.is_dir():
+        if (found := len(os.listdir(target))) != photos:
+            raise FileExistsError(f"{target} has {found:,} files, expected {photos:,} photos: move it away")
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < 2 * size:  # the zip, then its photos, as large again
+        message = f"{2 * size / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; make room or choose another place"
+        raise OSError(errno.ENOSPC, message, str(folder))
+    bar = tqdm(total=size, desc=archive.name, unit="B", unit_scale=True, file=sys.stdout)
+    downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**20)
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        pooch.retrieve(f"{COCO_URL}/{archive.name}", checksum, archive.name, folder, downloader=downloader)
+    except RequestException as error:
+        raise ConnectionError(f"{archive.name} could not be downloaded ({error}). {OFFLINE}") from error
+    with zipfile.ZipFile(archive) as zipped, TemporaryDirectory(dir=folder) as temporary:
+        for member in tqdm(zipped.namelist(), f"unzip {archive.name}", unit="photo", file=sys.stdout):
+            zipped.extract(member, temporary)  # whose name cannot lead out of the folder: zipfile sees to it
+        (Path(temporary) / split).rename(target)
+    archive.unlink()
+    return target
+
+
+def _check(split: str) -> None:
+    if split not in COCO_SPLITS:
+        raise ValueError(f"split must be one of {', '.join(COCO_SPLITS)}, got {split!r}")
+
+
+def _has_photos(folder: Path) -> bool:
+    return any(entry.name.lower().endswith((".jpg", ".jpeg")) for entry in _entries(folder))  # COCO's maps are .png
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    """A folder's first entries, enough to judge it by: listing 118,287 photos on a mount takes long."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return list(islice(entries, 200))
+
+
+def _search(root: Path, split: str, levels: int) -> Path | None:
+    """The folder named split, with photos in it, that lies nearest to root."""
+    folders = [root]
+    for _ in range(levels):
+        folders = sorted(Path(entry) for folder in folders for entry in _entries(folder) if entry.is_dir())
+        if found := next((f for f in folders if f.name == split and _has_photos(f)), None):
+            return found
+    return None

@@ -1,0 +1,110 @@
+"""What the notebooks' widgets are made of: plain ipywidgets that work in versions 7.7.1 (Colab) and 8 alike.
+
+Colors of the page are left to the front end's theme, light or dark: text is muted by opacity, lines are half
+transparent.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Callable
+from pathlib import PureWindowsPath
+from typing import Any
+
+import ipywidgets as W
+import numpy as np
+from PIL import Image
+
+from colorlib.ui.session import Session, shrink
+
+RED = "#C62828"
+LINE = "1px solid rgba(128, 128, 128, 0.35)"
+
+
+class Status(W.HTML):
+    """A line of words that says what happened, and what went wrong: front ends would drop an error in a callback."""
+
+    def say(self, text: str, error: bool = False, link: str = "") -> None:
+        """Show a text (never taken as markup), as an error or not, with a link (HTML) behind it."""
+        role, style, prefix = ("alert", f"color:{RED}", "<b>Error:</b> ") if error else ("status", "opacity:0.75", "")
+        self.value = f'<div role="{role}" style="{style};line-height:1.5">{prefix}{html.escape(text)} {link}</div>'
+
+    def reporting(self, action: Callable[[], None]) -> Callable[..., None]:
+        """Make a callback for events, whose arguments are dropped, that shows in words whatever `action` raises."""
+
+        def callback(*_: Any) -> None:
+            try:
+                action()
+            except Exception as error:  # all of them: a front end would show nothing
+                kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+                self.say(f"{kind}{error}", error=True)
+
+        return callback
+
+
+def upload_button(text: str, multiple: bool, action: Callable[[dict[str, bytes]], None], status: Status) -> Any:
+    """A FileUpload that gives `action` the files by name, and forgets them: the same file can come again."""
+    upload = W.FileUpload(accept="image/*", multiple=multiple, description=text, layout={"width": "auto"})
+
+    def take() -> None:
+        value = upload.value  # a dict by name in ipywidgets 7, a tuple of dicts in 8
+        files = value.items() if isinstance(value, dict) else [(file["name"], file) for file in value]
+        if files:
+            upload.set_trait("value", type(value)())
+            # a name must not lead out of a folder; PureWindowsPath knows both kinds of slash
+            action({PureWindowsPath(name).name or "upload": bytes(file["content"]) for name, file in files})
+
+    upload.observe(status.reporting(take), "value")
+    return upload
+
+
+def button(text: str, icon: str, tooltip: str, action: Callable[[], None], status: Status) -> W.Button:
+    """A button with a symbol of Font Awesome 4, which both versions have; `status` tells what `action` raises."""
+    made = W.Button(description=text, icon=icon, tooltip=tooltip, layout={"width": "auto"})
+    made.on_click(status.reporting(action))
+    return made
+
+
+def control(kind: type, text: str, on_change: Callable[..., None], label: str = "84px", **traits: Any) -> Any:
+    """A widget of ipywidgets' class `kind`, as wide as its column, with a text of the width `label` before it."""
+    made = kind(description=text, layout={"width": "auto", "min_width": "220px"}, **traits)
+    made.style.description_width = label
+    made.observe(on_change, "value")
+    return made
+
+
+def row(*children: W.Widget, align: str = "center") -> W.Box:
+    """Side by side, and below each other where there is no room; align: CSS align-items."""
+    return W.Box(children, layout={"flex_flow": "row wrap", "align_items": align, "grid_gap": "8px"})
+
+
+def panel(title: str, *children: W.Widget, flex: str = "1 1 280px") -> W.VBox:
+    """Controls that belong together: framed, under a heading, as wide as `flex` (CSS) says."""
+    heading = W.HTML(f'<div style="font-weight:600">{html.escape(title)}</div>')
+    layout = W.Layout(flex=flex, border=LINE, padding="8px 12px", grid_gap="4px")
+    return W.VBox([heading, *children], layout=layout)
+
+
+def figure(title: str, content: W.Widget, flex: str = "1 1 300px") -> W.VBox:
+    """Something to look at, under a muted title, as wide as `flex` (CSS) says."""
+    layout = W.Layout(flex=flex, align_items="flex-start", align_self="flex-start")
+    return W.VBox([W.HTML(f'<div style="opacity:0.7">{html.escape(title)}</div>'), content], layout=layout)
+
+
+def image_box() -> W.Image:
+    """A place for a picture, never wider than its surrounding."""
+    return W.Image(format="jpeg", layout={"max_width": "100%", "max_height": "440px", "margin": "0"})
+
+
+def thumbnail(session: Session, width: int = 96, height: int = 72) -> str:
+    """HTML of a small picture, cropped to width × height px, that carries its own data."""
+    data = base64.b64encode(jpeg(np.asarray(shrink(session.small, 2 * width)))).decode()
+    style = f"display:block;width:{width}px;height:{height}px;object-fit:cover;border-radius:3px"
+    return f'<img alt="{html.escape(session.name)}" src="data:image/jpeg;base64,{data}" style="{style}">'
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """A picture, uint8 (H, W, 3), as the bytes of a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=90, subsampling=0)
+    return file.getvalue()

@@ -1,0 +1,152 @@
+"""What the notebook's demo and the web page share: one photo at work, the networks, and what is drawn."""
+
+import html
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from colorlib.checkpoint import find_runs
+from colorlib.colorize import Colorizer, Hint, add_color, colorized_name, palette_strip, save_picture
+from colorlib.metrics import is_in_color
+from colorlib.palette import Palette
+from colorlib.photo import Photo, PhotoError, read_photo
+
+PREVIEW = 640  # longest side of a picture that goes to the browser, px
+
+
+class Session:
+    """One photo at work: read once, colored on demand, shown small at any saturation, saved at its own size.
+
+    Args:
+        photo: As for `Colorizer.colorize`.
+        name: For messages and for what is saved, if the photo is not a path.
+
+    Raises:
+        PhotoError: If it cannot be read; the message starts with the name.
+    """
+
+    def __init__(self, photo: Photo, name: str = "photo"):
+        is_path = isinstance(photo, str | os.PathLike)
+        self.name = Path(photo).name if is_path else name
+        self.source = photo if is_path or isinstance(photo, bytes) else None  # has the EXIF that a saved file keeps
+        try:
+            self.image = read_photo(photo)
+        except PhotoError as error:
+            raise PhotoError(str(error).replace("the image", self.name, 1)) from error
+        self.small = shrink(self.image, PREVIEW)
+        self.in_color = is_in_color(np.asarray(self.small))
+        self.ab: Tensor | None = None
+        self.palette: Palette | None = None
+        self.seconds, self._options = 0.0, ()
+
+    def predict(
+        self, colorizer: Colorizer, render_scale: int = 1, hints: Sequence[Hint] = (), reference: Photo | None = None
+    ) -> None:
+        """Let a network choose the colors, unless it did so last time with the same options.
+
+        They are those of `Colorizer.colorize`, with the render size in multiples of the network's own.
+        """
+        options = colorizer, render_scale, tuple(hints), reference
+        if options != self._options:
+            start = time.perf_counter()
+            side = None if render_scale == 1 else int(render_scale) * colorizer.config.image_size
+            self.ab = colorizer.predict(self.image, render_size=side, hints=hints, reference=reference)
+            self.seconds = time.perf_counter() - start
+            self.palette = colorizer.palette(self.image)
+            self._options = options
+
+    def preview(self, saturation: float = 1.0) -> np.ndarray:
+        """The colored photo, uint8 (h, w, 3), its longer side at most PREVIEW px; saturation 0 is gray."""
+        return add_color(self.small, self.ab, saturation)
+
+    def save(self, folder: str | os.PathLike, saturation: float = 1.0) -> Path:
+        """Write the colored photo at its own size, in its own format; return the path of the file."""
+        picture = add_color(self.image, self.ab, saturation)
+        return save_picture(Path(folder) / colorized_name(self.name), picture, source=self.source)
+
+    def __str__(self) -> str:
+        kind = "in color, of which the network sees only the lightness" if self.in_color else "black-and-white"
+        return f"{self.name}, {self.image.width}×{self.image.height} px, {kind}: colored in {self.seconds:.2f} s."
+
+
+class Networks:
+    """The networks to choose from: a loaded one and its name, and all trained runs, loaded when first asked for."""
+
+    def __init__(self, name: str, colorizer: Colorizer):
+        self.device, self.loaded, self.runs = colorizer.device, {name: colorizer}, find_runs()
+        self.names = list(dict.fromkeys([name, *self.runs]))
+
+    def __getitem__(self, name: str) -> Colorizer:
+        if name not in self.loaded:
+            self.loaded[name] = Colorizer.from_run(self.runs[name], self.device)
+        return self.loaded[name]
+
+
+def shrink(image: Image.Image, side: int) -> Image.Image:
+    """A copy of at most side × side px, its aspect kept."""
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.BICUBIC)
+    return small
+
+
+def wipe(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
+    """Two uint8 pictures of one size in one: `after` on the left share of the width, a white line, then `before`."""
+    width = before.shape[1]
+    line = round(share * width)
+    picture = before.copy()
+    picture[:, :line] = after[:, :line]
+    if 0 < line < width:
+        picture[:, max(0, line - 1) : line + 1] = 255
+    return picture
+
+
+def blend(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
+    """Two uint8 pictures of one size laid over each other: a share of 0 shows `before`, 1 shows `after`."""
+    return (before + (after - before.astype(float)) * share).round().astype(np.uint8)
+
+
+def draw_hints(picture: np.ndarray, hints: Sequence[Hint], aim: Hint | None = None) -> np.ndarray:
+    """Mark hints by rings filled with their colors, `aim` also by a cross, on a copy of a uint8 (H, W, 3) picture."""
+    drawn = Image.fromarray(picture)
+    draw = ImageDraw.Draw(drawn)
+    radius = max(6, round(max(drawn.size) / 64))
+    for hint in [*hints, *([aim] if aim else [])]:
+        x, y = hint.x * (drawn.width - 1), hint.y * (drawn.height - 1)
+        if hint is aim:
+            for ends in ([(x, 0), (x, drawn.height)], [(0, y), (drawn.width, y)]):
+                draw.line(ends, fill="black", width=3)
+                draw.line(ends, fill="white", width=1)
+        color = hint.color if isinstance(hint.color, str) else tuple(round(value) for value in hint.color)
+        for size, fill in ((radius + 2, "black"), (radius + 1, "white"), (radius - 1, color)):
+            draw.ellipse((x - size, y - size, x + size, y + size), fill=fill)
+    return np.asarray(drawn)
+
+
+def swatches(palette: Palette | None, most: int = 12) -> str:
+    """HTML of one photo's palette: the `most` used colors at L* 65, the share of the picture below; "" for None."""
+    if palette is None:
+        return ""
+    colors, shares = palette.colors[0], palette.shares[0]
+    row = palette_strip(colors, torch.ones(len(colors)), width=len(colors), height=1)[0].tolist()
+    squares = [
+        f'<div title="{code}, {share:.1%} of the picture" style="width:44px;text-align:center;font-size:11px">'
+        f'<div style="height:28px;border-radius:4px;background:{code}"></div>{share:.0%}</div>'
+        for code, share in zip(("#{:02x}{:02x}{:02x}".format(*rgb) for rgb in row), shares.tolist(), strict=True)
+    ]
+    return f'<div style="display:flex;flex-wrap:wrap;gap:6px">{"".join(squares[:most])}</div>'
+
+
+def describe_hints(hints: Sequence[Hint]) -> str:
+    """HTML of a list of hints: a dot of each color, and where it is."""
+    dots = [
+        f'<span style="display:inline-block;width:11px;height:11px;border-radius:50%;margin-right:4px;'
+        f'border:1px solid gray;background:{html.escape(str(hint.color))}"></span>{hint.x:.0%}, {hint.y:.0%}'
+        for hint in hints
+    ]
+    return f'<div style="line-height:1.6">{" &nbsp; ".join(dots) or "none yet"}</div>'

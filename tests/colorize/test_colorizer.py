@@ -1,0 +1,326 @@
+"""A photo in, a colored photo out: the network's input, its use, any size, any file, and guided upsampling."""
+
+import itertools
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import Constant
+from hypothesis import strategies as st
+from PIL import Image
+from skimage.color import lab2rgb
+
+import colorlib
+from colorlib.checkpoint import BEST, load_model, save_model
+from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
+from colorlib.colorize import Colorizer, GuidedUpsampler, Hint, add_color, palette_strip
+from colorlib.config import Config
+from colorlib.data import ColorizationDataset, sample_photos
+from colorlib.model import UNet
+from colorlib.photo import read_photo, resize_photo, to_tensor
+
+CONFIG = Config(width=4, depth=4, image_size=48)
+
+
+def constant(a: float, b: float, **settings) -> Colorizer:
+    """Colorizer of a network that answers every L with the same a* and b*."""
+    model = UNet(4, 4)
+    torch.nn.init.zeros_(model.final.weight)
+    model.final.bias.data = torch.atanh(torch.tensor([a, b]) / 128)
+    return Colorizer(model, CONFIG.replace(**settings), "float32")
+
+
+def lived_in(**options) -> UNet:
+    """A network whose batch norms have seen something, and whose palette depends on the scene."""
+    model = UNet(8, 5, **options)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.3, 3)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    if model.palette:
+        torch.nn.init.normal_(model.palette.shift.weight, std=0.1)
+        for look in model.palette.look:  # else the random features of all scenes look much alike
+            torch.nn.init.normal_(look.weight, std=3.0)
+    return model.eval()
+
+
+COLORIZER = constant(12, -9)
+
+
+@pytest.fixture
+def plain() -> UNet:
+    return lived_in()
+
+
+@pytest.fixture
+def extended() -> UNet:
+    return lived_in(palette=6, residual_blocks=2)
+
+
+def noise(*shape: int, low: int = 0, high: int = 256) -> np.ndarray:
+    return np.random.default_rng(0).integers(low, high, shape, dtype=np.uint8)
+
+
+def lab(picture: np.ndarray) -> torch.Tensor:
+    return rgb_to_lab(to_tensor(picture))
+
+
+def differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.abs(one.astype(int) - other)
+
+
+def test_the_network_sees_what_training_fed_it(tmp_path):
+    big, tall = tmp_path / "big.png", tmp_path / "tall.jpg"
+    Image.fromarray(noise(600, 800, 3)).save(big)
+    Image.fromarray(noise(301, 57, 3)).save(tall)
+    dataset = ColorizationDataset([*sample_photos("color"), *sample_photos("gray"), big, tall], CONFIG)
+    colorizer = Colorizer(UNet(4, 4), CONFIG)
+    assert len(dataset) > 10
+    for path, item in zip(dataset.paths, dataset, strict=False):
+        # the data set keeps L as a 16-bit number
+        assert torch.allclose(colorizer.network_input(path)[0], item["L"], rtol=0, atol=2e-5), path.name
+
+
+def test_it_does_not_matter_how_a_photo_is_handed_over():
+    path, colorizer = sample_photos()[0], Colorizer(UNet(4, 4), CONFIG)
+    expected = colorizer.colorize(path)
+    with Image.open(path) as image:
+        for photo in (str(path), path.read_bytes(), image, np.array(image)):
+            assert np.array_equal(colorizer.colorize(photo), expected)
+
+
+@pytest.mark.parametrize("kind", ["plain", "extended"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 2e-5), ("bfloat16", 0.1), ("float16", 0.02)])
+def test_the_copy_for_use_answers_like_the_network(kind, precision, tolerance, request):
+    """Its batch norms are folded, its weights are in another precision; the network itself stays as it is."""
+    model, L = request.getfixturevalue(kind), torch.rand(3, 1, 48, 48) * 2 - 1
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    colorizer = Colorizer(model.train(), CONFIG, precision)
+    predicted = colorizer.predict_ab(L)  # with dropout switched off
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in colorizer.network.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        expected = model(L)
+    assert expected.std() > 0.05
+    assert (predicted - expected).abs().max() < tolerance and predicted.dtype == torch.float32
+
+
+def test_other_modules_may_color_too():
+    result = lab(Colorizer(Constant(0.1, -0.05), CONFIG).colorize(noise(20, 30, 3, low=90, high=170)))
+    assert result[1:].mean(dim=(1, 2)).tolist() == pytest.approx([12.8, -6.4], abs=0.2)
+    assert Colorizer(UNet(4, 4).to(torch.bfloat16), CONFIG).predict_ab(torch.zeros(1, 1, 9, 9)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [(96, 96), (33, 70), (1, 1)])
+def test_predict_ab_is_photo_by_photo_and_of_any_size(plain, size):
+    colorizer, L = Colorizer(plain, CONFIG, "float32"), torch.rand(3, 1, *size) * 2 - 1
+    together = colorizer.predict_ab(L)
+    assert together.shape == (3, 2, *size) and not together.requires_grad
+    for i in range(3):
+        assert torch.allclose(colorizer.predict_ab(L[i : i + 1])[0], together[i], atol=1e-5)
+
+
+def test_the_network_sees_a_small_version_whose_L_stays_in_its_range(plain):
+    colorizer, seen = Colorizer(plain, CONFIG, "float32"), []
+    colorizer.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    colorizer.predict_ab((torch.arange(200) >= 100).float().expand(1, 1, 100, 200) * 2 - 1)
+    assert seen[0].shape == (1, 1, 48, 48) and seen[0].min() == -1 and seen[0].max() == 1  # bicubic overshoots
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("vividness", [0.0, 1.0])
+def test_flips_and_vividness_are_those_of_the_settings(extended, flip, vividness):
+    L = torch.rand(2, 1, 48, 48) * 2 - 1
+    with torch.no_grad():
+        expected, mirrored = extended(L, vividness), extended(L.flip(-1), vividness).flip(-1)
+        assert (extended(L, 1 - vividness) - expected).abs().max() > 0.02 and (mirrored - expected).abs().max() > 0.02
+    if flip:
+        expected = (expected + mirrored) / 2
+    predicted = Colorizer(extended, CONFIG.replace(flip_tta=flip, vividness=vividness), "float32").predict_ab(L)
+    assert (predicted - expected).abs().quantile(0.999) < 1e-4  # two colors may be as likely as each other
+
+
+def test_from_run_and_load(outputs):
+    for run, model in (("small", UNet(4, 4)), ("release", UNet(4, 4))):
+        save_model(outputs / run / BEST, model, CONFIG)
+        expected = Colorizer(*load_model(outputs / run)).colorize(sample_photos()[0])
+        for same in (Colorizer.from_run(run, device="cpu"), colorlib.load(run, device="cpu")):
+            assert same.config == CONFIG and np.array_equal(same.colorize(sample_photos()[0]), expected)
+    assert np.array_equal(colorlib.load(device="cpu").colorize(sample_photos()[0]), expected), "the release"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3), (37, 61), (48, 48), (255, 640)])
+def test_the_result_has_the_photos_size(size):
+    result = Colorizer(UNet(4, 4), CONFIG).colorize(noise(*size, 3))
+    assert result.shape == (*size, 3) and result.dtype == np.uint8
+
+
+@pytest.mark.parametrize("saturation", [0.0, 0.5, 1.0])
+def test_one_color_everywhere_and_the_photos_own_lightness(saturation):
+    photo = noise(50, 70, 3, low=90, high=170)
+    result = constant(15, -10).colorize(photo, saturation)
+    assert lab(result)[1:].mean(dim=(1, 2)).tolist() == pytest.approx([15 * saturation, -10 * saturation], abs=0.2)
+    assert (lab(result)[0] - lab(photo)[0]).abs().max() < 0.5  # 8-bit rounding
+
+
+@hypothesis.settings(deadline=None, max_examples=40, derandomize=True)
+@hypothesis.given(
+    width=st.integers(1, 90), height=st.integers(1, 90), seed=st.integers(0, 9),
+    mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"]),
+)  # fmt: skip
+def test_any_size_and_mode_keeps_size_and_lightness(width, height, seed, mode):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    if mode in ("I", "F", "I;16"):
+        kind, factor = {"I": (np.int32, 1), "F": (np.float32, 1), "I;16": (np.uint16, 257)}[mode]
+        image = Image.fromarray(values[..., 0].astype(kind) * kind(factor))
+    elif mode == "LAB":
+        image = Image.frombytes("LAB", (width, height), values[..., :3].tobytes())
+    else:
+        image = Image.fromarray(values[..., :3].copy()).convert(mode)
+        if mode in ("LA", "RGBA"):
+            image.putalpha(Image.fromarray(values[..., 3].copy()))
+    result = COLORIZER.colorize(image)
+    assert result.shape == (height, width, 3) and result.dtype == np.uint8
+    inside = ((result > 0) & (result < 255)).all(axis=2)  # where sRGB has the color
+    change = (lab(result) - lab(np.asarray(read_photo(image))))[0].abs().numpy()
+    assert change[inside].max(initial=0) < 1
+
+
+def test_the_photos_own_colors_are_not_looked_at(extended):
+    """A gray version's rounding to 8 bits is all that differs."""
+    colorizer = Colorizer(extended, CONFIG, "float32")
+    for path in sample_photos("color")[:3]:
+        difference = differences(colorizer.colorize(path), colorizer.colorize(colorizer.colorize(path, saturation=0)))
+        assert np.quantile(difference, 0.99) <= 3 and difference.mean() < 0.5, path.name
+
+
+def test_colors_do_not_depend_on_the_photos_size(extended):
+    """Of one scene at three sizes, compared at the smallest."""
+    colorizer, results = Colorizer(extended, CONFIG, "float32"), []
+    scene = read_photo(sample_photos("color")[2]).resize((1500, 1200), Image.Resampling.LANCZOS)
+    for width in (250, 750, 1500):
+        photo = scene.resize((width, width * 4 // 5), Image.Resampling.BOX)
+        result = Image.fromarray(colorizer.colorize(photo)).resize((250, 200), Image.Resampling.BOX)
+        results.append(lab(np.asarray(result))[1:])
+    assert results[0].std() > 3, "there is color to compare"
+    for other in results[1:]:
+        assert (other - results[0]).norm(dim=0).mean() < 1.5  # a just noticeable difference is about 2
+
+
+def test_render_size_is_the_side_that_the_network_sees(extended):
+    seen, colorizer, photo = [], Colorizer(extended, CONFIG, "float32"), noise(30, 50, 3)
+    colorizer.network.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    assert torch.equal(colorizer.predict(photo), colorizer.predict_ab(colorizer.network_input(photo)))
+    assert colorizer.predict(photo, render_size=100).shape == (1, 2, 100, 100)
+    assert colorizer.colorize(photo, render_size=64).shape == (30, 50, 3)
+    assert seen == [(1, 1, 48, 48), (1, 1, 48, 48), (1, 1, 100, 100), (1, 1, 64, 64)]
+
+
+def test_hints_and_reference_reach_the_result():
+    photo, colorizer = sample_photos()[0], constant(5, 5)
+    hinted = lab(colorizer.colorize(photo, hints=[Hint(0.5, 0.5, "#5060a0")]))[1:]
+    wanted = rgb_to_lab(torch.tensor([0x50, 0x60, 0xA0]).view(3, 1, 1) / 255)[1:].flatten()
+    assert (hinted[:, hinted.shape[1] // 2, hinted.shape[2] // 2] - wanted).norm() < 4
+    assert (hinted[:, 3, 3] - torch.tensor([5.0, 5.0])).norm() < 2, "far away, the network's"
+    blue = Image.new("RGB", (40, 30), (60, 70, 150))
+    result = lab(colorizer.colorize(photo, reference=blue))[1:]
+    assert (result.flatten(1).median(dim=1).values - lab(np.asarray(blue))[1:, 0, 0]).norm() < 6
+    both = colorizer.predict(photo, reference=blue, hints=[Hint(0.2, 0.2, (128, 128, 128))])[0, :, 9, 9]
+    assert both.norm() * 128 < 1, "a hint has the last word"
+
+
+@pytest.mark.parametrize("pixels", [1, 50, 333])
+def test_strips_leave_no_seam(monkeypatch, pixels):
+    photo, ab = noise(37, 50, 3), torch.rand(1, 2, 8, 8) - 0.5
+    whole = add_color(photo, ab)
+    monkeypatch.setattr("colorlib.colorize.colorizer.CPU_STRIP", pixels)
+    strips = add_color(photo, ab)
+    assert differences(strips, whole).max() <= 1 and (strips == whole).mean() > 0.999  # rounding
+
+
+@pytest.mark.parametrize("size", [(37, 50), (8, 8), (5, 3), (3, 90), (200, 9)])
+def test_where_lightness_has_no_detail_colors_are_bilinear(size):
+    """Antialiased where the photo is smaller than ab."""
+    photo, ab = np.full((*size, 3), 128, np.uint8), (torch.rand(1, 2, 8, 8) - 0.5) / 4
+    expected = F.interpolate(ab, size, mode="bilinear", antialias=True)
+    assert differences(add_color(photo, ab), lab_to_rgb_image(encode_lab(lab(photo)[None])[0], expected)).max() <= 1
+    L = torch.rand(1, 1, 8, 8)  # the full L is the small one enlarged: it has no detail of its own
+    full = F.interpolate(L, (50, 70), mode="bilinear")
+    result = GuidedUpsampler(L, ab, 50, 70).strip(full, 0)
+    assert torch.allclose(result, F.interpolate(ab, (50, 70), mode="bilinear"), atol=1e-5)
+
+
+def test_true_colors_of_photos_come_back_better_than_bilinear():
+    gains = []
+    for path in sample_photos("color"):
+        image = read_photo(path)
+        image.thumbnail((384, 384))
+        L, ab = encode_lab(lab(np.asarray(image))[None])
+        small_L, small_ab = encode_lab(lab(resize_photo(image, 24))[None])
+        guided = GuidedUpsampler(small_L, small_ab, *L.shape[2:]).strip(L, 0)
+        bilinear = F.interpolate(small_ab, L.shape[2:], mode="bilinear")
+        gains.append(((guided - ab).norm(dim=1).mean() / (bilinear - ab).norm(dim=1).mean()).item())
+    assert sum(gains) / len(gains) < 0.97, gains
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.06)])
+def test_palette_is_the_networks_with_the_most_used_color_first(extended, precision, tolerance):
+    colorizer = Colorizer(extended, CONFIG, precision)
+    for photo in sample_photos()[:3]:
+        palette = colorizer.palette(photo)
+        assert [tuple(x.shape) for x in palette] == [(1, 6, 2), (1, 6, 32, 32), (1, 6)]
+        assert all(x.dtype == torch.float32 and x.device.type == "cpu" and not x.requires_grad for x in palette)
+        assert (palette.shares.diff(dim=1) <= 0).all() and palette.shares.sum().item() == pytest.approx(1, abs=0.01)
+        with torch.no_grad():
+            _, expected = extended.forward_with_palette(colorizer.network_input(photo))
+        assert (palette.paint() - expected.paint()).abs().mean() < tolerance, "weights still belong to their colors"
+        for color, share, spread in zip(palette.colors[0], palette.shares[0], palette.spreads[0], strict=True):
+            number = (expected.colors[0] - color).norm(dim=1).argmin()
+            assert (expected.colors[0, number] - color).abs().max() < tolerance
+            assert abs(expected.shares[0, number] - share) < tolerance
+            assert abs(expected.spreads[0, number] - spread) < tolerance
+
+
+@pytest.mark.parametrize("model", [UNet(4, 4), Constant(0.1, 0.2)])
+def test_network_without_a_palette_has_none(model):
+    assert Colorizer(model, CONFIG).palette(sample_photos()[0]) is None
+
+
+FOUR = torch.tensor([[0.0, 0.0], [0.25, 0.1], [-0.2, 0.2], [0.05, -0.3]])
+
+
+def swatches(strip: np.ndarray) -> tuple[list[int], list[list[int]]]:
+    """The widths and the colors of a strip, from left to right."""
+    assert (strip == strip[:1]).all(), "each column is of one color"
+    runs = [(color, len(list(columns))) for color, columns in itertools.groupby(strip[0].tolist())]
+    return [width for _, width in runs], [color for color, _ in runs]
+
+
+@pytest.mark.parametrize(
+    ("shares", "width", "widths"),
+    [
+        ([0.5, 0.25, 0.125, 0.125], 16, [8, 4, 2, 2]),
+        ([0.4, 0.3, 0.2, 0.1], 256, [102, 77, 51, 26]),  # 102.4, 179.2 and 230.4 are rounded
+        ([0.125, 0.125, 0.25, 0.5], 16, [2, 2, 4, 8]),  # in the order in which they come
+        ([1 / 3, 1 / 3, 1 / 3, 0.0], 10, [3, 4, 3]),
+        ([0.0, 1.0, 0.0, 0.0], 7, [7]),
+        ([0.99, 0.004, 0.003, 0.003], 10, [10]),
+    ],
+)
+def test_swatches_are_as_wide_as_their_shares(shares, width, widths):
+    strip = palette_strip(FOUR, torch.tensor(shares), width, height=3)
+    assert strip.shape == (3, width, 3) and strip.dtype == np.uint8
+    assert swatches(strip)[0] == widths
+
+
+def test_swatches_have_their_colors():
+    """Of L* 65, by scikit-image; in the order in which they come; clamped where sRGB lacks them."""
+    _, colors = swatches(palette_strip(FOUR, torch.full((4,), 0.25)))
+    wanted = 255 * lab2rgb(np.concatenate([np.full((4, 1), 65.0), 128 * FOUR.numpy()], axis=1))
+    assert np.abs(np.array(colors) - wanted).max() <= 1
+    _, ((red, _, blue),) = swatches(palette_strip(torch.ones(1, 2), torch.ones(1), 5, 2))
+    assert red == 255 and blue == 0

@@ -1,0 +1,137 @@
+"""Saved pictures: every format, whole or not at all, with what the original says about itself."""
+
+import errno
+import io
+import os
+
+import numpy as np
+import pytest
+from conftest import blobs
+from PIL import ExifTags, Image, ImageCms
+
+from colorlib.colorize import SaveError, colorized_name, save_picture
+from colorlib.colorize.export import NOTE
+from colorlib.photo import read_photo
+
+BASE, EXIF, GPS = ExifTags.Base, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
+
+
+def photo_with_exif(path, orientation: int = 6):
+    """A photo with everything that a camera writes."""
+    exif = Image.Exif()
+    exif[BASE.Orientation], exif[BASE.Model], exif[BASE.Artist] = orientation, "Box camera", "A. Nonymous"
+    exif[BASE.ImageDescription], exif[BASE.Software] = "The mill", "Scanner 1.0"
+    exif[EXIF] = {BASE.DateTimeOriginal: "1931:05:02 10:00:00", BASE.MakerNote: b"secret", BASE.ExifImageWidth: 1}
+    exif[GPS] = {1: "N", 2: (47.0, 30.0, 0.0)}
+    Image.fromarray(blobs(0)).save(path, exif=exif.tobytes(), dpi=(300, 300))
+    return path
+
+
+def description(path) -> str:
+    with Image.open(path) as image:
+        return image.getexif()[BASE.ImageDescription]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "levels"),
+    [(".jpg", 6), (".JPEG", 6), (".png", 0), (".webp", 16), (".tif", 0), (".tiff", 0), (".bmp", 0)],
+)
+def test_formats(tmp_path, suffix, levels):
+    path = save_picture(tmp_path / "deep" / f"a{suffix}", blobs(1))
+    assert path == tmp_path / "deep" / f"a{suffix}" and os.listdir(path.parent) == [path.name]
+    with Image.open(path) as image:
+        assert image.mode == "RGB" and np.abs(np.asarray(image).astype(int) - blobs(1)).max() <= levels
+        if suffix != ".bmp":  # which holds pixels only
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            assert "sRGB" in ImageCms.getProfileDescription(profile)
+            assert image.getexif()[BASE.Software].startswith("colorlib ") and description(path) == NOTE
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "image"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_what_the_original_says_is_kept_where_it_is_still_true(tmp_path, suffix, kind):
+    source = photo_with_exif(tmp_path / f"a{suffix}")
+    upright = np.asarray(read_photo(source))
+    assert upright.shape == (48, 40, 3)
+    handed = {"path": source, "bytes": source.read_bytes(), "image": Image.open(source)}[kind]
+    path = save_picture(tmp_path / f"b{suffix}", upright, handed)
+    assert np.abs(np.asarray(read_photo(path)).astype(int) - upright).mean() < 3, "it is not turned again"
+    assert description(path) == f"The mill {NOTE}"
+    with Image.open(path) as image:
+        exif = image.getexif()
+        assert exif.get(BASE.Orientation, 1) == 1 and exif[BASE.Software].startswith("colorlib ")
+        assert exif[BASE.Model] == "Box camera" and exif[BASE.Artist] == "A. Nonymous"
+        assert dict(exif.get_ifd(EXIF)) == {BASE.DateTimeOriginal: "1931:05:02 10:00:00"}
+        assert exif.get_ifd(GPS)[1] == "N"
+        if suffix != ".webp":  # has no DPI
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        if suffix == ".tif":
+            assert exif[BASE.Compression] == 1 and exif[BASE.ImageWidth] == 40
+    again = save_picture(tmp_path / f"c{suffix}", upright, path)
+    assert description(again) == f"The mill {NOTE}", "noted once"
+
+
+LONG = Image.Exif()
+LONG[BASE.Artist] = "x" * 70_000
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's own remarks on the damage
+@pytest.mark.parametrize(
+    ("suffix", "block"),
+    [(".jpg", b"Exif\0\0MM\0*\0\0\0\x08\0\x05garbage"), (".jpg", b"Exif\0\0nonsense" * 20), (".png", LONG)],
+)
+def test_exif_that_is_broken_or_too_long_is_left_behind(tmp_path, suffix, block):
+    source = tmp_path / f"a{suffix}"
+    Image.fromarray(blobs(0)).save(source, exif=block)
+    assert description(save_picture(tmp_path / "b.jpg", blobs(0), source)) == NOTE
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), (float("inf"), 1), (float("nan"), 1), (1e9, 300), "nonsense"])
+def test_dpi_of_nonsense_is_left_behind(tmp_path, dpi):
+    source = Image.fromarray(blobs(0))
+    source.info["dpi"] = dpi
+    with Image.open(save_picture(tmp_path / "b.png", blobs(0), source)) as image:
+        assert "dpi" not in image.info
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_transparency_is_kept(tmp_path, suffix, orientation):
+    alpha = np.zeros((40, 48), np.uint8)
+    alpha[:, 8:16], alpha[:, 16:], alpha[:5] = 128, 255, 40
+    source = Image.fromarray(blobs(0))
+    source.putalpha(Image.fromarray(alpha))
+    exif = Image.Exif()
+    exif[BASE.Orientation] = orientation
+    source.save(tmp_path / "a.png", exif=exif)
+    upright = np.asarray(read_photo(tmp_path / "a.png"))
+    path = save_picture(tmp_path / f"b{suffix}", upright, tmp_path / "a.png")
+    turned = np.rot90(alpha, -1) if orientation == 6 else alpha
+    with Image.open(path) as image:
+        assert image.mode == "RGBA" and np.array_equal(np.asarray(image)[..., 3], turned)
+    again = np.asarray(read_photo(path))
+    assert np.abs(again.astype(int) - upright).mean() < (4 if suffix == ".webp" else 0.6), "on white, as before"
+    assert Image.open(save_picture(tmp_path / "c.jpg", upright, tmp_path / "a.png")).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("cat.jpg", "cat-colorized.jpg"), ("dir/Cat 1.PNG", "Cat 1-colorized.png"), ("a.b.tif", "a.b-colorized.tif"),
+     ("upload", "upload-colorized.jpg"), ("cat.gif", "cat.gif-colorized.jpg")],
+)  # fmt: skip
+def test_names(name, expected):
+    assert colorized_name(name) == expected
+
+
+def test_an_earlier_file_stays_when_the_disk_is_full(tmp_path, monkeypatch):
+    def fill(self, path, **_):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fill)
+    (tmp_path / "a.jpg").write_bytes(b"old")
+    words = r"a\.jpg cannot be written to .* \(No space left on device\): make room there, or choose another folder"
+    with pytest.raises(SaveError, match=words):
+        save_picture(tmp_path / "a.jpg", blobs(0))
+    assert (tmp_path / "a.jpg").read_bytes() == b"old" and os.listdir(tmp_path) == ["a.jpg"]

@@ -1,0 +1,132 @@
+"""Whole folders: names, subfolders, interrupts, bad files and the contact sheet."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import Constant, blobs
+from PIL import Image
+
+from colorlib.colorize import Colorizer, colorize_folder, contact_sheet, save_picture
+from colorlib.colorize.folder import SHEET
+from colorlib.config import Config
+
+COLORIZER = Colorizer(Constant(0.1, -0.1), Config(width=4, depth=4, image_size=16), "float32")
+RESULTS = ["a-colorized.jpg", "b-colorized.png", SHEET, "trip/day 2/c-colorized.webp"]
+
+
+def run(src, dst, **options):
+    return colorize_folder(src, dst, COLORIZER, progress=False, **options)
+
+
+@pytest.fixture
+def album(tmp_path):
+    """Three photos, one of them in a subfolder, and three files that are none."""
+    root = tmp_path / "album"
+    (root / "trip" / "day 2").mkdir(parents=True)
+    for number, name in enumerate(("a.jpg", "b.png", "trip/day 2/c.webp")):
+        Image.fromarray(blobs(number)).save(root / name)
+    (root / "broken.jpg").write_bytes((root / "a.jpg").read_bytes()[:300])
+    (root / "notes.jpg").write_text("no photo")
+    (root / "readme.txt").write_text("not even called one")
+    return root
+
+
+def files(folder) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_with_bad_files(album, tmp_path, capsys):
+    result = colorize_folder(album, tmp_path / "out", COLORIZER)
+    assert "5/5" in capsys.readouterr().err, "a bar"
+    assert files(tmp_path / "out") == RESULTS
+    assert [path.name for path in result.done] == ["a.jpg", "b.png", "c.webp"] and not result.skipped
+    assert [path.name for path in result.failed] == ["broken.jpg", "notes.jpg"]
+    assert result.failed[album / "notes.jpg"] == "notes.jpg: not an image file that can be read"
+    assert np.array_equal(np.asarray(Image.open(result.done[album / "b.png"])), COLORIZER.colorize(blobs(1)))
+    assert result.sheet == tmp_path / "out" / SHEET
+
+
+def test_finished_photos_are_skipped_and_never_overwritten_unasked(album, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(album / "a.jpg", out / "a-colorized.jpg")
+    before = (out / "a-colorized.jpg").read_bytes()
+    result = run(album, out)
+    assert [path.name for path in result.skipped] == ["a.jpg"] and len(result.done) == 2
+    assert (out / "a-colorized.jpg").read_bytes() == before
+    assert len(run(album, out).skipped) == 3
+    assert len(run(album, out, overwrite=True).done) == 3 and (out / "a-colorized.jpg").read_bytes() != before
+
+
+def test_an_interrupt_is_picked_up(album, tmp_path, monkeypatch):
+    done = []
+
+    def save(target, *rest):
+        if done:
+            raise KeyboardInterrupt
+        done.append(target)
+        return save_picture(target, *rest)
+
+    monkeypatch.setattr("colorlib.colorize.folder.save_picture", save)
+    with pytest.raises(KeyboardInterrupt):
+        run(album, tmp_path / "out")
+    assert files(tmp_path / "out") == ["a-colorized.jpg"]
+    monkeypatch.undo()
+    result = run(album, tmp_path / "out")
+    assert len(result.skipped) == 1 and len(result.done) == 2 and files(tmp_path / "out") == RESULTS
+
+
+@pytest.mark.parametrize("where", ["album", "album/out"])
+def test_results_within_the_folder_are_not_colored_again(album, tmp_path, where):
+    first = run(album, tmp_path / where)
+    before = files(album)
+    second = run(album, tmp_path / where)
+    assert len(first.done) == 3 and not second.done and len(second.skipped) == 3
+    assert files(album) == before
+
+
+def test_several_sources_and_names_that_collide(album, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(album / "b.png", other / "a.jpg")
+    result = run([album / "a.jpg", str(album / "trip"), other], tmp_path / "out")
+    assert files(tmp_path / "out") == ["a-colorized.jpg", SHEET, "day 2/c-colorized.webp"]
+    assert list(result.failed) == [other / "a.jpg"]
+    assert "is already the result of" in result.failed[other / "a.jpg"]
+    assert list(run(album / "trip", album).done.values()) == [album / "day 2" / "c-colorized.webp"]
+
+
+def test_options_reach_the_photos_and_wrong_ones_end_at_once(album, tmp_path):
+    run(album / "b.png", tmp_path / "out", saturation=0)
+    assert np.ptp(np.asarray(Image.open(tmp_path / "out" / "b-colorized.png")).astype(int), axis=2).max() <= 1
+    for options in ({"saturation": -1}, {"render_size": 3}, {"reference": album / "notes.jpg"}):
+        with pytest.raises(ValueError, match=r"saturation must be|render_size must be|not an image"):
+            run(album, tmp_path / "none", **options)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), MemoryError()])
+def test_whatever_happens_to_one_photo_the_others_go_on(album, tmp_path, error):
+    class Failing(Colorizer):
+        def colorize(self, photo, *args, **options):
+            if "a.jpg" in str(photo):
+                raise error
+            return super().colorize(photo, *args, **options)
+
+    result = colorize_folder(album, tmp_path / "out", Failing(COLORIZER.model, COLORIZER.config), progress=False)
+    assert len(result.done) == 2 and result.failed[album / "a.jpg"] in ("out of memory", "MemoryError")
+
+
+def test_contact_sheet_shows_before_beside_after(album, tmp_path):
+    result = run(album, tmp_path / "out")
+    pairs = list(result.done.items())
+    sheet = contact_sheet(pairs[:2])
+    assert sheet.dtype == np.uint8 and sheet.shape == (8 + 216, 2 * 400 + 8, 3)
+    assert np.array_equal(sheet[8:48, 8:56], np.asarray(Image.open(album / "a.jpg")))
+    assert np.array_equal(sheet[8:48, 408:456], blobs(1)), "the second pair"
+    assert np.array_equal(sheet[8:48, 604:652], np.asarray(Image.open(result.done[album / "b.png"])))
+    assert (sheet[202:214, 8:60] < 128).any(), "its name"
+    shutil.copy(album / "a.jpg", tmp_path / f"{'старый ' * 12}.jpg")
+    assert contact_sheet([(tmp_path / f"{'старый ' * 12}.jpg", pairs[0][1])]).shape == (8 + 216, 400 + 8, 3)
+    assert contact_sheet(pairs * 3).shape == (3 * 216 + 8, 3 * 400 + 8, 3)

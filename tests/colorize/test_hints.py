@@ -1,0 +1,65 @@
+"""Hints hold at their points, and stop at edges."""
+
+import pytest
+import torch
+
+from colorlib.color import encode_lab, rgb_to_lab
+from colorlib.colorize import Hint, hint_ab, spread_hints
+from colorlib.data import sample_photos
+from colorlib.photo import read_photo, resize_photo, to_tensor
+
+RED, BLUE = "#b03030", "#3040b0"
+
+
+def halves(height: int = 40, width: int = 48) -> torch.Tensor:
+    """Dark on the left, light on the right."""
+    return ((torch.arange(width) >= width // 2).float() - 0.5).expand(1, 1, height, width).clone()
+
+
+def colors_at(ab: torch.Tensor, x: float, y: float) -> torch.Tensor:
+    return ab[0, :, int(y * ab.shape[2]), int(x * ab.shape[3])]
+
+
+def test_a_hints_color():
+    expected = encode_lab(rgb_to_lab(torch.tensor([176.0, 48, 48]).view(3, 1, 1) / 255))[1].flatten()
+    assert torch.allclose(hint_ab(Hint(0, 0, RED)), expected)
+    assert torch.allclose(hint_ab(Hint(1, 1, (176, 48, 48))), expected)
+    assert hint_ab(Hint(0.5, 0.5, "#808080")).abs().max() < 1e-3
+
+
+def test_a_hint_holds_at_its_point_and_nearby_but_not_beyond_an_edge():
+    before = torch.full((1, 2, 40, 48), 0.05)
+    after = spread_hints(halves(), before, [Hint(0.25, 0.5, RED)])
+    wanted = hint_ab(Hint(0, 0, RED))
+    assert torch.allclose(colors_at(after, 0.25, 0.5), wanted, atol=1e-5)
+    change = (after - before).norm(dim=1)[0] / (wanted - 0.05).norm()
+    assert change[20, 9:15].min() > 0.8, "nearby"
+    assert change[20, 23] > 2 * change[20, 25] and change[:, 26:].max() < 0.1, "the edge stops it"
+    far = spread_hints(torch.zeros(1, 1, 40, 120), torch.zeros(1, 2, 40, 120), [Hint(0.05, 0.5, RED)])
+    assert far[..., 110:].abs().max() < 0.15 * wanted.norm(), "far away, the network's"
+
+
+def test_no_hint_no_change_and_the_later_of_two_counts():
+    before = torch.rand(1, 2, 12, 12)
+    assert torch.equal(spread_hints(torch.zeros(1, 1, 12, 12), before, []), before)
+    after = spread_hints(torch.zeros(1, 1, 12, 12), before, [Hint(0.5, 0.5, RED), Hint(0.51, 0.5, BLUE)])
+    assert torch.allclose(colors_at(after, 0.5, 0.5), hint_ab(Hint(0, 0, BLUE)), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (9, 9)])
+def test_corners_and_a_single_pixel(size):
+    after = spread_hints(torch.rand(1, 1, *size), torch.zeros(1, 2, *size), [Hint(0, 0, RED), Hint(1, 1, BLUE)])
+    assert torch.isfinite(after).all()
+    assert torch.allclose(after[0, :, -1, -1], hint_ab(Hint(0, 0, BLUE)), atol=1e-5)
+    assert size == (1, 1) or torch.allclose(after[0, :, 0, 0], hint_ab(Hint(0, 0, RED)), atol=1e-5)
+
+
+def test_hints_bring_photos_closer_to_the_truth():
+    """Twelve true colors, on no color at all, as Zhang et al. 2017 judge hints."""
+    for path in sample_photos("color")[:3]:
+        rgb = to_tensor(resize_photo(read_photo(path), 64))
+        L, ab = (x[None] for x in encode_lab(rgb_to_lab(rgb)))
+        points = [((i + 0.5) / 4, (j + 0.5) / 3) for i in range(4) for j in range(3)]
+        hints = [Hint(x, y, tuple((255 * rgb[:, int(y * 64), int(x * 64)]).tolist())) for x, y in points]
+        after = spread_hints(L, torch.zeros_like(ab), hints)
+        assert (after - ab).norm(dim=1).mean() < 0.8 * ab.norm(dim=1).mean(), path.name

@@ -1,0 +1,124 @@
+"""The evaluation against predictors whose score is known."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
+from colorlib.evaluation import constant_color, count_wins, evaluate_model, format_summary
+from colorlib.metrics import calculate_colorfulness, score_pictures
+from colorlib.photo import read_photo, resize_photo, to_tensor
+
+COLUMNS = [
+    "image", "method", "psnr", "ssim", "rmse", "snr", "ciede2000", "colorfulness", "colorfulness_error", "ab_error",
+    "ab_histogram", "true_colorfulness", "in_color",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three photos in color, a gray one, one that is broken."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("astronaut", "chelsea", "coffee", "camera"):
+        Image.fromarray(getattr(data, name)()).resize((80, 60)).save(folder / f"{name}.png")
+    (folder / "broken.png").write_bytes(b"not a picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(folder):
+    return [folder / f"{name}.png" for name in ("astronaut", "chelsea", "coffee", "camera")]
+
+
+def oracle(photos, size, saturation=1.0):
+    """A predictor that knows the photos, and returns a share of their true color."""
+    pairs = [encode_lab(rgb_to_lab(to_tensor(resize_photo(read_photo(path), size)))) for path in photos]
+    return lambda L: torch.stack([next(ab for known, ab in pairs if torch.equal(known, l)) for l in L]) * saturation  # noqa: E741
+
+
+def gray(L):
+    return torch.zeros(len(L), 2, *L.shape[2:])
+
+
+def test_true_colors_win_nearly_perfectly(photos):
+    metrics = evaluate_model(oracle(photos, 64), photos, size=64, progress=False)
+    assert list(metrics.columns) == COLUMNS
+    assert list(metrics["method"]) == ["model", "gray"] * 4
+    assert list(metrics["image"][::2]) == [path.name for path in photos]
+    assert list(metrics["in_color"][::2]) == [True, True, True, False]
+    model, baseline = metrics[::2], metrics[1::2]
+    assert (model["psnr"] > 50).all() and (model["ssim"] > 0.999).all() and (model["ciede2000"] < 0.5).all()
+    assert (baseline["psnr"][:3] < 35).all() and (baseline["ciede2000"][:3] > 3).all()
+    assert np.allclose(model["colorfulness"], model["true_colorfulness"], atol=0.5)
+    assert count_wins(metrics[metrics["in_color"]]) == (3, 3)
+
+
+def test_scores_are_those_of_the_rounded_pictures(photos):
+    seen, predict = {}, oracle(photos, 48, saturation=0.5)
+    metrics = evaluate_model(
+        predict,
+        photos[:2],
+        size=48,
+        method="half",
+        progress=False,
+        on_photo=lambda name, *rest: seen.update({name: rest}),
+    )
+    assert list(seen) == ["astronaut.png", "chelsea.png"]
+    pictures, scores = seen["chelsea.png"]
+    true = np.asarray(read_photo(photos[1]).resize((48, 48), Image.Resampling.BICUBIC))
+    L, ab = encode_lab(rgb_to_lab(to_tensor(true)[None]))
+    assert np.array_equal(pictures["true"], true)
+    assert np.array_equal(pictures["predicted"], lab_to_rgb_image(L, ab / 2))
+    assert np.array_equal(pictures["gray"], lab_to_rgb_image(L, 0 * ab))
+    rows = metrics[metrics["image"] == "chelsea.png"].set_index("method")
+    for method, picture in (("half", "predicted"), ("gray", "gray")):
+        expected = score_pictures(true, pictures[picture])
+        assert scores[method] == expected and rows.loc[method, list(expected)].to_dict() == expected
+    assert rows["true_colorfulness"].tolist() == [calculate_colorfulness(true)] * 2
+
+
+def test_gray_scores_the_same_as_the_baseline(photos):
+    metrics = evaluate_model(gray, photos, size=32, progress=False)
+    assert np.array_equal(metrics[COLUMNS[2:8]][::2], metrics[COLUMNS[2:8]][1::2])
+    assert metrics["psnr"][7] == np.inf, "the black-and-white photo is its own gray version"
+    assert count_wins(metrics) == (0, 4), "a tie is no win"
+
+
+def test_several_methods_and_more_photos_than_are_predicted_at_a_time(photos):
+    """Side by side, in the order they were given, and the same numbers as one by one."""
+    methods = {"model": lambda L: L.repeat(1, 2, 1, 1) / 8, "mean color": constant_color(3, 12)}
+    many = photos * 5
+    table = evaluate_model(methods, many, size=16, progress=False)
+    assert list(table["method"]) == ["model", "mean color", "gray"] * 20
+    assert list(table["image"][::3]) == [path.name for path in many]
+    for number, (name, predict) in enumerate(methods.items()):
+        for i, path in enumerate(photos):
+            alone = evaluate_model(predict, [path], size=16, method=name, progress=False)
+            for repeat in table[number::3][i::4].to_dict("records"):
+                assert repeat == pytest.approx(alone.iloc[0].to_dict(), abs=1e-6)
+
+
+def test_constant_color_is_in_units_of_lab():
+    ab = constant_color(12.8, -64)(torch.zeros(2, 1, 3, 4))
+    assert ab.shape == (2, 2, 3, 4) and ab[1, :, 2, 3].tolist() == pytest.approx([0.1, -0.5])
+
+
+def test_a_metric_of_ones_own(photos):
+    def brightest(true, predicted):
+        return float(max(true.max(), predicted.max()))
+
+    table = evaluate_model(constant_color(5, 5), photos[:2], size=16, progress=False, extra={"lpips": brightest})
+    assert list(table.columns) == [*COLUMNS[:-2], "lpips", *COLUMNS[-2:]]
+    assert (table["lpips"] > 100).all() and "LPIPS" in format_summary(table)
+
+
+def test_unreadable_photos_are_named(photos, folder, capsys):
+    metrics = evaluate_model(gray, [photos[0], folder / "broken.png"], size=16)
+    assert list(metrics["image"]) == ["astronaut.png"] * 2
+    [(name, reason)] = metrics.attrs["skipped"]
+    assert name == "broken.png" and "broken.png" in reason
+    out, err = capsys.readouterr()
+    assert "evaluating" in out and "Skipped 1 of 2 photos: broken.png" in out and err == ""
+    assert "Skipped: broken.png" in format_summary(metrics)

@@ -1,0 +1,101 @@
+"""Failure analysis: bins by hand, lost hues, tone changes, and photos by name."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import blobs
+from PIL import Image
+
+from colorlib.color import lab_to_rgb
+from colorlib.evaluation import Failures, extremes, near_gray, tone_changes
+from colorlib.evaluation.failures import TONES
+
+
+def patch(L, a, b, side=16):
+    lab = torch.tensor([L, a, b], dtype=torch.float64).view(3, 1, 1).expand(3, side, side)
+    return (lab_to_rgb(lab) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def failures(true, predicted):
+    found = Failures()
+    found.add("photo", {"true": true, "predicted": predicted})
+    return found.table().set_index(["by", "low"])
+
+
+def test_error_of_a_single_color_by_hand():
+    table = failures(patch(55, 25, 1), patch(55, 1, 25))
+    for key in (("chroma", 20), ("hue", 0), ("lightness", 50), ("texture", 0)):
+        row = table.loc[key]
+        assert row["share"] == 1, key
+        assert row["error"] == pytest.approx(24 * 2**0.5, abs=1)
+        assert row["gray_error"] == pytest.approx(25, abs=1) and row["chroma"] == pytest.approx(25, abs=1)
+    assert table["share"].sum() == 4, "every pixel once by each of the four"
+    assert table.loc[("hue", 60), "predicted_share"] == 1 and table.loc[("hue", 0), "predicted_share"] == 0
+    assert np.isnan(table.loc[("hue", 60), "error"]), "no true pixel has this hue"
+
+
+def test_gray_pixels_have_no_hue():
+    table = failures(patch(50, 1, 1), patch(50, 20, 0))
+    assert table.loc["hue", "share"].sum() == 0 and table.loc["hue", "predicted_share"].sum() == 1
+    assert table.loc[("chroma", 0), "share"] == 1
+
+
+def test_texture_is_the_spread_of_lightness():
+    rough = patch(50, 20, 0)
+    rough[::2] = patch(30, 20, 0)[::2]
+    table = failures(rough, rough)
+    assert table.loc[("texture", 8), "share"] == 1, "±10 units of L*"
+    assert (table["error"].dropna() < 1e-6).all()
+
+
+def test_photos_add_up():
+    found, pairs = Failures(), [{"true": blobs(i), "predicted": blobs(i + 3)} for i in range(3)]
+    for pair in pairs:
+        found.add("", pair)
+    table = found.table()
+    assert list(table.columns) == ["by", "low", "high", "share", "error", "gray_error", "chroma", "predicted_share"]
+    assert table.groupby("by")["share"].sum().drop("hue").tolist() == pytest.approx([1, 1, 1])
+    alone = [failures(**pair).reset_index() for pair in pairs]
+    assert table["share"].to_numpy() == pytest.approx(sum(one["share"] for one in alone) / 3)
+    errors = sum((one["share"] * one["error"]).fillna(0) for one in alone) / 3
+    assert (table["share"] * table["error"]).fillna(0).to_numpy() == pytest.approx(errors)
+
+
+def test_tones(tmp_path):
+    photos = [tmp_path / f"{i}.png" for i in range(2)]
+    for number, path in enumerate(photos):
+        Image.fromarray(blobs(number)).save(path)
+    table = tone_changes(lambda L: torch.cat([L, -L], dim=1) / 4, photos, size=24)
+    assert list(zip(table["change"], table["value"], strict=True)) == [(c, v) for c, vs in TONES.items() for v in vs]
+    assert (table.loc[table["value"] == 1, "moved"] == 0).all() and (table.loc[table["value"] != 1, "moved"] > 1).all()
+    gamma = table[table["change"] == "gamma"].set_index("value")["moved"]
+    assert gamma[0.5] > gamma[0.7] > gamma[0.85]
+    constant = tone_changes(lambda L: torch.zeros(1, 2, *L.shape[2:]), photos, size=24)
+    assert (constant["moved"] == 0).all() and (constant["chroma"] == 0).all() and constant["error"].nunique() == 1
+    alone = [tone_changes(lambda L: L.repeat(1, 2, 1, 1), [photo], size=24)["error"] for photo in photos]
+    both = tone_changes(lambda L: L.repeat(1, 2, 1, 1), photos, size=24)["error"]
+    assert both.to_numpy() == pytest.approx((alone[0] + alone[1]) / 2), "the mean over the photos"
+
+
+def scores():
+    rows = []
+    for name, gain, color in (("a", 1, 40), ("b", -2, 30), ("c", 3, 20), ("d", 0, 10), ("g", -9, 2), ("bw", -30, 0)):
+        base = np.inf if name == "bw" else 20.0
+        for method, psnr in (("model", 20.0 + gain), ("mean color", 19.0), ("gray", base)):
+            row = {"image": name, "method": method, "psnr": psnr, "colorfulness": 9.0, "true_colorfulness": color}
+            rows.append(row | {"in_color": color >= 5})
+    return pd.DataFrame(rows)
+
+
+def test_extremes_are_named_the_worst_first():
+    table = extremes(scores(), count=1)
+    assert table["image"].tolist() == ["b", "c"] and table["gain"].tolist() == [-2, 3]
+    assert extremes(scores())["image"].tolist() == ["b", "d", "a", "c"], "near-gray photos stand apart"
+
+
+def test_near_gray_photos_are_named():
+    table = near_gray(scores())
+    assert list(table.columns) == ["image", "true_colorfulness", "model", "mean color", "gray"]
+    assert table["image"].tolist() == ["bw", "g"] and table["gray"].tolist() == [np.inf, 20]
+    assert near_gray(scores()[:3]).empty

@@ -1,0 +1,76 @@
+"""The release that is shipped, and the tool that makes it."""
+
+import re
+
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+
+import colorlib
+from colorlib.checkpoint import BEST, find_run, load_model
+from colorlib.config import RELEASE, Config
+from colorlib.data import sample_photos
+from colorlib.evaluation import count_wins, evaluate_model, format_summary
+from tools import release as tool
+
+FOLDER = tool.RELEASE
+
+
+def test_everything_that_is_read_is_there():
+    names = {path.name for path in FOLDER.iterdir()}
+    assert names >= {*tool.RECORD, BEST, "metrics.csv", "metrics_summary.txt", "ablation.csv", "MODEL_CARD.md"}
+    assert names >= {"baseline.json", "failures.csv", "tones.csv"}
+    figures = {path.name for path in (FOLDER / "figures").iterdir()}
+    assert figures == {"examples.png", "palettes.png", "black_and_white.png", "metrics_distribution.png"}
+
+
+def test_weights_are_small_and_in_half_precision():
+    assert (FOLDER / BEST).stat().st_size < tool.LIMIT
+    with safe_open(FOLDER / BEST, framework="pt") as file:
+        kinds = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118 (not a dict)
+    assert kinds <= {torch.float16, torch.int64}
+
+
+def test_weights_are_those_of_the_preset_and_of_the_record():
+    model, config = load_model(find_run("release"))
+    assert config == Config.from_json((FOLDER / "config.json").read_text(encoding="utf-8")) == RELEASE
+    assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in model.parameters())
+    history = pd.read_csv(FOLDER / "history.csv")
+    assert len(history) == config.epochs and history["val_loss"].min() < history["gray_loss"].min()
+
+
+def test_scores_beat_gray_on_the_photos_in_color():
+    metrics = pd.read_csv(FOLDER / "metrics.csv")
+    colored = metrics[metrics["in_color"]]
+    psnr = colored.groupby("method")["psnr"].mean()
+    wins, photos = count_wins(colored)
+    assert photos == 91 and psnr["model"] - psnr["gray"] > 0.5 and wins > photos / 2
+    assert set(psnr.index) >= {"model", "original recipe", "mean color", "gray"}
+    assert metrics.groupby("method")["image"].apply(list).map(tuple).nunique() == 1, "on the same photos"
+
+
+def test_summary_and_card_are_those_of_the_scores():
+    summary = format_summary(pd.read_csv(FOLDER / "metrics.csv"))
+    assert (FOLDER / "metrics_summary.txt").read_text(encoding="utf-8") == summary
+    card = tool.model_card(FOLDER)
+    assert (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8") == card, "run `make release` again"
+    assert not re.search(r"[{}]|\bnan\b", card) and card.count("\n| ") >= 9
+
+
+def test_weights_give_colors():
+    """The committed weights, on the photos that come with the libraries: closer than gray, and colorful."""
+    predict = colorlib.load("release", "cpu").predict_ab
+    numbers = evaluate_model(predict, sample_photos()[:3], progress=False)
+    numbers = numbers.groupby("method")[["psnr", "colorfulness"]].mean()
+    assert numbers.loc["model", "psnr"] > numbers.loc["gray", "psnr"]
+    assert numbers.loc["model", "colorfulness"] > 10
+
+
+def test_large_weights_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tool, "RELEASE", tmp_path)
+    monkeypatch.setattr(tool, "LIMIT", 1000)
+    monkeypatch.setattr("sys.argv", ["release.py", str(FOLDER), "--data", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert "MB of weights: the repository stays small" in capsys.readouterr().err

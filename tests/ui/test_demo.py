@@ -1,0 +1,214 @@
+"""The demo, driven in plain Python by setting its values; test_ipywidgets7.py does it in ipywidgets 7.7.1, too."""
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from conftest import blobs
+from PIL import Image
+
+from colorlib.checkpoint import save_model
+from colorlib.colorize import Colorizer, Hint
+from colorlib.config import Config
+from colorlib.data import sample_photos
+from colorlib.model import UNet
+from colorlib.ui import ColorizeDemo
+
+CONFIG = Config(width=4, depth=4, image_size=32)
+CHELSEA, COINS = sample_photos("color")[0], sample_photos("gray")[2]
+
+
+def network(seed: int) -> UNet:
+    torch.manual_seed(seed)
+    model = UNet(4, 4)
+    model.final.bias.data = torch.tensor([0.2, -0.3])  # colors that show
+    return model
+
+
+@pytest.fixture(scope="module")
+def colorizer() -> Colorizer:
+    return Colorizer(network(0), CONFIG)
+
+
+@pytest.fixture
+def demo(colorizer, outputs, capfd):
+    """A demo of two photos; at the end, nothing may have been printed."""
+    yield ColorizeDemo(colorizer, [CHELSEA, COINS])
+    assert capfd.readouterr() == ("", "")
+
+
+def png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def shown(image: ipywidgets.Image) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(image.value))).astype(int)
+
+
+def chroma(picture: np.ndarray) -> float:
+    return np.ptp(picture, axis=2).mean()
+
+
+def upload(button: ipywidgets.FileUpload, files: dict[str, bytes]) -> None:
+    """What a browser's upload does to the value, in the format of the version that runs."""
+    about = {"type": "image/png", "size": 1, "last_modified": datetime.now(UTC)}
+    value = {name: about | {"name": name, "content": memoryview(content)} for name, content in files.items()}
+    button.set_trait("value", value if ipywidgets.__version__.startswith("7.") else tuple(value.values()))
+
+
+def everything_in(widget) -> list:
+    return [widget, *(inner for child in getattr(widget, "children", ()) for inner in everything_in(child))]
+
+
+def failed(demo, words: str) -> bool:
+    return 'role="alert"' in demo.status.value and words in demo.status.value
+
+
+def test_the_demo_starts_with_the_first_photo_colored(demo, colorizer):
+    assert "chelsea.png, 451×300 px, in color" in demo.status.value and "colored in " in demo.status.value
+    assert np.abs(shown(demo.result) - colorizer.colorize(CHELSEA)).mean() < 2  # JPEG
+    assert np.abs(shown(demo.truth) - np.asarray(Image.open(CHELSEA))).mean() < 2
+    assert demo.palette_figure.layout.display == "none", "this network has none"
+
+
+def test_the_gallery_offers_the_samples(colorizer, outputs):
+    demo = ColorizeDemo(colorizer)
+    assert list(demo.choices) == [path.name for path in [*sample_photos("color"), *sample_photos("gray")]]
+    pictures = [w.value for w in everything_in(demo) if isinstance(w, ipywidgets.HTML) and "<img" in w.value]
+    assert len(pictures) == len(demo.choices) and sum(map(len, pictures)) < 300_000  # thumbnails, not photos
+    plain = {"Box", "VBox", "HTML", "Button", "Image", "FloatSlider", "FileUpload", "Text", "Dropdown"}
+    assert {type(w).__name__ for w in everything_in(demo)} == plain | {
+        "ColorizeDemo", "Status", "ToggleButtons", "ColorPicker"
+    }, "those that work everywhere"  # fmt: skip
+
+
+def test_choosing_a_sample_shows_it_without_the_hints_of_another(demo):
+    before = demo.result.value
+    demo.add.click()
+    demo.choices["coins.png"].click()
+    assert "coins.png, 384×303 px, black-and-white" in demo.status.value and demo.hints == []
+    assert demo.truth_figure.layout.display == "none"  # there is no truth to compare with
+    demo.choices["chelsea.png"].click()
+    assert demo.truth_figure.layout.display is None and demo.result.value == before
+
+
+def test_several_uploads_at_once_join_the_gallery_and_are_saved_together(demo, outputs):
+    assert demo.save_all.layout.display == "none"
+    files = {"one.png": png(blobs(1)), "<b>.txt": b"no photo", "two.png": png(blobs(2, 600, 900))}
+    upload(demo.upload, files)
+    assert failed(demo, "&lt;b&gt;.txt: not an image"), "names are text, never markup"
+    assert demo.session.name == "one.png" and list(demo.uploads) == ["one.png", "two.png"]
+    for name in ("../two.png", "C:\\photos\\two.png"):  # the same file again; a name leads nowhere
+        upload(demo.upload, {name: files["two.png"]})
+    assert "two.png, 900×600 px" in demo.status.value and len(demo.uploads) == 2
+    assert shown(demo.result).shape == shown(demo.truth).shape == (427, 640, 3), "small, for the browser"
+    good = demo.result.value
+    upload(demo.upload, {"broken.png": files["two.png"][:2000]})
+    assert failed(demo, "broken.png: broken image file") and demo.result.value == good, "what was shown stays"
+    demo.saturation.value = 0.5
+    demo.save_all.click()
+    assert "Saved one-colorized.png, two-colorized.png" in demo.status.value and str(outputs) not in demo.status.value
+    for name, content in demo.uploads.items():
+        saved = Image.open(outputs / "demo" / f"{Path(name).stem}-colorized.png")
+        assert np.array_equal(np.asarray(saved), demo.networks["the one given"].colorize(content, 0.5))
+
+
+def test_the_path_box(demo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(blobs(0, 12, 34)).save("photo in quotes.png")
+    Path("notes.jpg").write_text("no photo")
+    bad = {"": "type the path", "missing.png": "there is no photo", "notes.jpg": "not an image", ".": "folder"}
+    for demo.path.value, words in bad.items():
+        demo.open_path.click()
+        assert failed(demo, words) and str(tmp_path) not in demo.status.value
+    demo.path.value = ' "photo in quotes.png" '
+    demo.path._handle_custom_msg({"event": "submit"}, [])  # what a front end sends for Enter
+    assert "photo in quotes.png, 34×12 px" in demo.status.value
+
+
+def test_a_demo_without_photos_waits_for_one(colorizer, outputs):
+    demo = ColorizeDemo(colorizer, [])
+    assert demo.save.disabled and demo.amount.disabled and not demo.upload.disabled
+    demo.scale.value, demo.view.value, demo.left.value = 2, "Blend", 0.2
+    assert demo.status.value == "" and demo.session is None
+    demo.show_photo(blobs(0), "mine.png")
+    assert not demo.save.disabled and "mine.png" in demo.status.value
+
+
+def test_blend_and_wipe_compare_gray_with_color(demo):
+    demo.amount.value = 0.5
+    wiped = shown(demo.result)
+    assert chroma(wiped[:, 240:]) < 1 and chroma(wiped[:, :210]) > 20
+    demo.view.value = "Blend"
+    half = chroma(shown(demo.result))
+    demo.amount.value = 1
+    assert half == pytest.approx(chroma(shown(demo.result)) / 2, rel=0.1)
+
+
+def test_hints(demo, colorizer, outputs):
+    before = demo.result.value
+    demo.left.value, demo.top.value, demo.hint_color.value = 0.25, 0.5, "#00ff00"
+    aimed = shown(demo.result)
+    assert aimed[150, 113, 1] > 200 > aimed[150, 113, 0] and aimed[10, 110:116].max() > 240, "a dot, and a cross"
+    assert demo.hints == [] and demo.aim == Hint(0.25, 0.5, "#00ff00")
+    demo.add.click()
+    assert demo.hints == [Hint(0.25, 0.5, "#00ff00")] and "25%, 50%" in demo.given.value and demo.aim is None
+    demo.save.click()
+    saved = np.asarray(Image.open(outputs / "demo" / "chelsea-colorized.png"))
+    assert np.array_equal(saved, colorizer.colorize(CHELSEA, hints=demo.hints)), "without the dots"
+    demo.left.value = 0.75
+    demo.add.click()
+    demo.undo.click()
+    assert [hint.x for hint in demo.hints] == [0.25]
+    demo.clear.click()
+    assert demo.hints == [] and demo.result.value == before and "none yet" in demo.given.value
+
+
+def test_a_reference_and_a_closer_look(demo, colorizer):
+    before, content = demo.result.value, png(blobs(3))
+    rocket = next(path for path in sample_photos() if path.name == "rocket.jpg")
+    demo.reference_choice.value = "rocket.jpg"
+    assert np.abs(demo.color - colorizer.colorize(CHELSEA, reference=rocket).astype(int)).mean() < 1
+    assert 'alt="rocket.jpg"' in demo.reference_shown.value
+    upload(demo.reference_upload, {"mine.png": content})
+    demo.scale.value = 2
+    expected = colorizer.colorize(CHELSEA, reference=content, render_size=64)
+    assert np.abs(demo.color - expected.astype(int)).mean() < 1
+    upload(demo.reference_upload, {"broken.png": b"no photo"})
+    assert failed(demo, "broken.png: not an image") and demo.reference_choice.value == "mine.png"
+    demo.reference_choice.value, demo.scale.value = "none", 1
+    assert demo.result.value == before and demo.reference_shown.value == ""
+
+
+def test_other_runs_color_the_same_photo(colorizer, outputs):
+    save_model(outputs / "other" / "best.safetensors", network(1), CONFIG)
+    save_model(outputs / "painter" / "best.safetensors", UNet(4, 4, palette=4), CONFIG.replace(palette=4))
+    (outputs / "bad").mkdir()
+    (outputs / "bad" / "best.safetensors").write_text("no weights")
+    demo = ColorizeDemo(colorizer, [CHELSEA], run="first")
+    before = demo.result.value
+    demo.network.value = "other"
+    expected = Colorizer.from_run(outputs / "other", device="cpu").colorize(CHELSEA)
+    assert np.abs(demo.color - expected.astype(int)).mean() < 1
+    demo.network.value = "painter"
+    assert demo.palette_figure.layout.display is None and demo.palette.value.count("background:#") == 4
+    demo.network.value = "bad"
+    assert failed(demo, "damaged")
+    demo.network.value = "first"
+    assert demo.result.value == before
+
+
+def test_small_results_come_with_a_download_link(demo, tmp_path, monkeypatch):
+    upload(demo.upload, {'my "photo".png': png(blobs(0))})
+    demo.save.click()
+    assert 'download="my &quot;photo&quot;-colorized.png" href="data:' in demo.status.value
+    (tmp_path / "file").write_text("a file where the folder should be")
+    monkeypatch.setenv("COLORLIB_OUTPUTS", str(tmp_path / "file"))
+    demo.save.click()
+    assert failed(demo, "cannot be written")

@@ -1,0 +1,112 @@
+"""What the faces share: a photo at work, the networks that can be chosen, and what is drawn."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from conftest import Constant, blobs
+from PIL import Image
+
+from colorlib.colorize import Colorizer, Hint, add_color
+from colorlib.config import Config
+from colorlib.palette import Palette
+from colorlib.photo import PhotoError
+from colorlib.ui import Session, blend, describe_hints, draw_hints, swatches, wipe
+from colorlib.ui.session import PREVIEW, shrink
+
+CONFIG = Config(width=4, depth=4, image_size=32)
+
+
+@pytest.fixture
+def colorizer() -> Colorizer:
+    return Colorizer(Constant(0.2, -0.3), CONFIG, precision="float32")
+
+
+def test_a_photo_is_colored_shown_small_and_saved_whole(colorizer, tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(blobs(0, 500, 900)).save(file, "JPEG")
+    session = Session(file.getvalue(), "lake.jpg")
+    assert session.image.size == (900, 500) and session.small.size == (PREVIEW, 356) and session.ab is None
+    session.predict(colorizer)
+    assert session.seconds > 0 and session.ab.shape == (1, 2, 32, 32) and session.palette is None
+    assert np.array_equal(session.preview(0.5), add_color(session.small, session.ab, 0.5))
+    assert np.ptp(session.preview(0).astype(int), axis=2).max() <= 3
+    saved = session.save(tmp_path / "new", saturation=0.5)
+    assert saved == tmp_path / "new" / "lake-colorized.jpg"
+    with Image.open(saved) as picture:
+        assert picture.format == "JPEG" and picture.size == (900, 500)
+        assert np.abs(np.asarray(picture).astype(int) - add_color(session.image, session.ab, 0.5)).mean() < 4
+
+
+def test_options_reach_the_network_which_runs_only_for_other_ones(colorizer, monkeypatch):
+    session, asked = Session(blobs(0)), []
+    monkeypatch.setattr(colorizer, "predict", lambda photo, **options: asked.append(options) or torch.zeros(1, 2, 8, 8))
+    hints = [Hint(0, 0, "#ff0000")]
+    for _ in range(2):
+        session.predict(colorizer)
+    for scale, reference in ((2, None), (2, b"photo")):
+        session.predict(colorizer, scale, hints, reference)
+    names, values = ("render_size", "hints", "reference"), ((None, (), None), (64, hints, None), (64, hints, b"photo"))
+    assert asked == [dict(zip(names, value, strict=True)) for value in values]
+    other = Colorizer(Constant(-0.3, 0.2), CONFIG)
+    session.predict(other, 2, hints, None)
+    assert torch.equal(session.ab, other.predict(session.image, render_size=64, hints=hints))
+
+
+def test_what_is_said_of_a_photo(tmp_path):
+    assert Session(blobs(0)).in_color and "photo, 48×40 px, in color, of which" in str(Session(blobs(0)))
+    Image.new("L", (30, 20), 77).save(tmp_path / "sea.png")
+    gray = Session(tmp_path / "sea.png", "a path has a name of its own")
+    assert not gray.in_color and str(gray) == "sea.png, 30×20 px, black-and-white: colored in 0.00 s."
+
+
+def test_a_broken_photo_is_called_by_its_name(tmp_path):
+    with pytest.raises(PhotoError, match=r"^mine\.jpg: not an image file"):
+        Session(b"no photo", "mine.jpg")
+    (tmp_path / "there.jpg").write_text("no photo")
+    with pytest.raises(PhotoError, match=r"^there\.jpg: not an image file"):
+        Session(tmp_path / "there.jpg")
+
+
+def test_shrink_keeps_the_aspect_and_never_enlarges():
+    photo = Image.fromarray(blobs(0, 40, 80))
+    assert shrink(photo, 20).size == (20, 10) and shrink(photo, 100).size == (80, 40) and photo.size == (80, 40)
+
+
+def test_wipe_and_blend():
+    before, after = np.zeros((4, 10, 3), np.uint8), np.full((4, 10, 3), 200, np.uint8)
+    for mix in (wipe, blend):
+        assert np.array_equal(mix(before, after, 0), before) and np.array_equal(mix(before, after, 1), after)
+    half = wipe(before, after, 0.5)
+    assert (half[:, :4] == 200).all() and (half[:, 4:6] == 255).all() and not half[:, 6:].any()
+    assert not before.any(), "it stays as it was"
+    assert (blend(before, after, 0.25) == 50).all()
+
+
+def test_hints_are_drawn_where_they_are():
+    picture = np.full((101, 201, 3), 128, dtype=np.uint8)
+    drawn = draw_hints(picture, [Hint(0.25, 0.5, "#ff0000"), Hint(1, 1, (0, 255.0, 0))])
+    assert drawn[50, 50].tolist() == [255, 0, 0] and drawn[100, 200].tolist() == [0, 255, 0]
+    assert (drawn != picture).any(axis=2).mean() < 0.05 and (picture == 128).all()
+    aimed = draw_hints(picture, [], Hint(0.25, 0.5, "#0000ff"))
+    assert aimed[50, 50].tolist() == [0, 0, 255] and aimed[0, 50].tolist() == aimed[50, 200].tolist() == [255] * 3
+    assert np.array_equal(draw_hints(picture, []), picture)
+
+
+def test_swatches_show_the_most_used_colors():
+    colors = torch.tensor([[[0.5, 0.3], [-0.3, 0.1], [0.0, 0.0]]])
+    weights = torch.tensor([0.6, 0.3, 0.1]).log().view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    palette = Palette(colors, weights, torch.full((1, 3), 0.1))
+    code = swatches(palette, most=2)
+    assert re.findall(r">(\d+%)<", code) == ["60%", "30%"]
+    assert len(set(re.findall(r"background:(#[0-9a-f]{6})", code))) == 2
+    assert "#9e9e9e, 10.0% of the picture" in swatches(palette), "ab of 0 is a gray"
+    assert swatches(None) == ""
+
+
+def test_hints_are_listed():
+    assert "none yet" in describe_hints([])
+    text = describe_hints([Hint(0.3, 0.5, "#123456"), Hint(1, 0, "#fedcba")])
+    assert "30%, 50%" in text and "100%, 0%" in text and "background:#123456" in text

@@ -1,0 +1,71 @@
+"""Watching a run in a notebook: one picture that is replaced in place."""
+
+import io
+from unittest.mock import Mock
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from colorlib.train import epoch_line
+from colorlib.ui import TrainingView, training_view
+
+
+def history_of(val_losses: list[float]) -> pd.DataFrame:
+    same = {"train_loss": 0.1, "gray_loss": 0.15, "images_per_second": 123.4, "seconds": 30.0, "memory_gb": 1.26}
+    return pd.DataFrame({"epoch": range(1, len(val_losses) + 1), "val_loss": val_losses} | same)
+
+
+@pytest.fixture
+def display(monkeypatch) -> Mock:
+    """Stands for IPython's `display`, which returns a handle that replaces what was shown."""
+    monkeypatch.setattr(training_view.ipython, "display", display := Mock())
+    return display
+
+
+def shown(display: Mock) -> list:
+    return [call.args[0] for call in display.return_value.update.call_args_list]
+
+
+def pixels(image) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(image.data)).convert("RGB")).astype(int)
+
+
+def sample(path, color: tuple[int, int, int], size: tuple[int, int] = (300, 200)):
+    Image.new("RGB", size, color).save(path)
+    return path
+
+
+def test_one_picture_is_replaced_in_place(display, tmp_path):
+    view = TrainingView(50)
+    display.assert_called_once_with(display_id=True)  # its place is taken at once
+    for epochs in (1, 11, 50):
+        view(history_of([0.3 / (n + 1) for n in range(epochs)]), sample(tmp_path / "a.png", (5 * epochs, 0, 0)))
+    assert display.call_count == 1 and len(shown(display)) == 3
+    ((width, height),) = {(image.width, image.height) for image in shown(display)}  # all of one size
+    assert {pixels(image).shape for image in shown(display)} == {(height, width, 3)}, "nothing is scaled"
+
+
+@pytest.mark.parametrize("size", [(44, 64), (4000, 1500)])
+def test_the_page_shows_the_curve_and_below_it_the_whole_sample_picture(display, tmp_path, size):
+    """Undistorted, in the middle, on white; a page is no wider than the curve."""
+    view = TrainingView(3)
+    view(history_of([0.3, 0.2]), sample(tmp_path / "a.png", (255, 0, 255), size))
+    view(history_of([0.3, 0.2, 0.1]), sample(tmp_path / "b.png", (255, 0, 255), size))
+    first, second = map(pixels, shown(display))
+    magenta = (np.abs(second - [255, 0, 255]) < 3).all(axis=2)
+    rows, columns = np.flatnonzero(magenta.any(axis=1)), np.flatnonzero(magenta.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    assert magenta[top:bottom, left:right].all()
+    assert (right - left) / (bottom - top) == pytest.approx(size[0] / size[1], rel=0.03)
+    assert bottom == len(second) and abs((left + right) / 2 - second.shape[1] / 2) <= 1
+    assert right - left > 100, "large enough to see"
+    assert (second[top:, :left] == 255).all() and (second[top:, right:] == 255).all()
+    assert (first[:top] != second[:top]).any() and (first[top:] == second[top:]).all(), "the curve has grown"
+
+
+def test_without_a_notebook_the_line_is_printed(tmp_path, capsys):
+    history = history_of([0.3, 0.2])
+    TrainingView(3)(history, tmp_path / "none.png")
+    assert capsys.readouterr().out.strip() == epoch_line(history, 3)
