@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LISTS := pyproject.toml constraints.txt
 
-.PHONY: run test quick lab save report release sync format clean
+.PHONY: run test quick lab save report release kaggle sync format clean
 
 run: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py run
@@ -38,6 +38,10 @@ report: $(VENV)/.notebooks
 release: $(VENV)/.notebooks
 	$(BIN)/python tools/release.py $(RUN) --data $(DATA) $(if $(TRAIN),--train $(TRAIN)) $(if $(BESIDE),--beside "$(BESIDE)")
 
+# what Kaggle's own tool uploads, in build/kaggle: make kaggle USER=name (the shell's USER, a login name, does not count)
+kaggle:
+	$(PYTHON) tools/kaggle.py "$(if $(filter command,$(origin USER)),$(USER))"
+
 sync: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py sync
 
@@ -46,7 +50,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) outputs/notebooks
+	rm -rf $(VENV) build outputs/notebooks
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "colorlib needs Python 3.11 or newer; name one: make PYTHON=python3.12"'

@@ -8,13 +8,9 @@ from colorlib.colorize import Colorizer, Hint, colorize_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line (see `--help`), color the photos, and say what became of them.
+    """Color photos from the command line (see `--help`), and say what became of them.
 
-    Args:
-        arguments: Of the command line; None takes the program's own.
-
-    Returns:
-        The exit status: 0 if all went well, 1 if photos failed, 2 if nothing could begin, 130 after Ctrl-C.
+    Returns the exit status: 0 if all went well, 1 if photos failed, 2 if nothing could begin, 130 after Ctrl-C.
     """
     parser = argparse.ArgumentParser(prog="python -m colorlib", description="Give black-and-white photos colors.")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, and folders of them")

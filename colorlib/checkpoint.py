@@ -39,11 +39,7 @@ def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote, onto the CPU; nothing in the file is ever executed.
-
-    Raises:
-        CheckpointError: If the file is damaged or foreign.
-    """
+    """Read what `save_checkpoint` wrote, onto the CPU, executing nothing; `CheckpointError` if it is damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError):
@@ -61,14 +57,11 @@ def save_model(path: str | os.PathLike, model: UNet, config: Config, **notes: An
 
 
 def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tuple[UNet, Config]:
-    """Load a trained network together with the settings that its pictures need.
+    """Load a trained network, in evaluation mode and float32, together with the settings that its pictures need.
 
     Args:
         run: The folder of a run, or a .safetensors file that `save_model` wrote.
         device: Where to put the network.
-
-    Returns:
-        The network in evaluation mode, float32, and its settings.
 
     Raises:
         FileNotFoundError: If there are no weights.
@@ -147,11 +140,7 @@ def _relative(split: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
 class RunRecorder:
     """Writes what a training leaves in its folder; of several processes, only the first one writes.
 
-    Args:
-        run: The folder.
-        state: A `train.TrainState`.
-        split: The photos of each part.
-        examples: L (B, 1, S, S) and ab (B, 2, S, S) of the photos in the sample pictures.
+    `state` is a `train.TrainState`, `examples` are L and ab of the photos in the sample pictures.
     """
 
     def __init__(self, run: Path, state: Any, split: Mapping[str, Sequence[Path]], examples: tuple[Tensor, Tensor]):
@@ -194,13 +183,9 @@ class RunRecorder:
 
 @torch.no_grad()
 def save_some_examples(model: nn.Module, L: Tensor, ab: Tensor, path: str | os.PathLike) -> None:
-    """Save a picture of three rows: the photos in gray, as the network colors them, and as they are.
+    """Save a PNG of three rows: photos in gray, as the network colors them, and as they are.
 
-    Args:
-        model: The network.
-        L: Scaled lightness (B, 1, S, S).
-        ab: True scaled ab (B, 2, S, S).
-        path: Of a PNG file.
+    L is scaled lightness (B, 1, S, S), ab are the true scaled colors (B, 2, S, S).
     """
     predicted = model.eval()(L.to(next(model.parameters()).device)).float().cpu()
     L, ab = L.cpu(), ab.cpu()
@@ -227,8 +212,7 @@ def find_runs() -> dict[str, Path]:
 
 
 def _run_places() -> list[Path]:
-    repository = repository_dir()
-    return [outputs_dir(), kaggle_input(), *([repository / "outputs"] if repository else [])]
+    return [outputs_dir(), kaggle_input(), *([root / "outputs"] if (root := repository_dir()) else [])]
 
 
 def _age(path: Path) -> float:
@@ -236,13 +220,9 @@ def _age(path: Path) -> float:
 
 
 def find_run(name: str | os.PathLike | None = None) -> Path:
-    """Find the folder of a trained run.
+    """Find the folder of a trained run by its name or path; without one, the release, or else the newest run.
 
-    Args:
-        name: A run's name, or the path of its folder; empty: the release, or where there is none, the newest run.
-
-    Raises:
-        FileNotFoundError: If there is none; the message says where it looked.
+    `FileNotFoundError` if there is none; the message says where it looked.
     """
     if name and (Path(name) / BEST).is_file():
         return Path(name)

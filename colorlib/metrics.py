@@ -39,7 +39,6 @@ METRICS = {
     "ab_error": Metric("L1 of a*b*", "", 2, False),
     "ciede2000": Metric("CIEDE2000", "", 2, False),
     "ab_histogram": Metric("ab histogram", "", 3, False),
-    "lpips": Metric("LPIPS", "", 3, False),
     "colorfulness": Metric("Colorfulness", "", 1, None),
     "colorfulness_error": Metric("… off by", "", 1, False),
 }

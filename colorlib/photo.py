@@ -16,20 +16,11 @@ from torch import Tensor
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-TURNS = dict(
-    enumerate(
-        (
-            Image.Transpose.FLIP_LEFT_RIGHT,
-            Image.Transpose.ROTATE_180,
-            Image.Transpose.FLIP_TOP_BOTTOM,
-            Image.Transpose.TRANSPOSE,
-            Image.Transpose.ROTATE_270,
-            Image.Transpose.TRANSVERSE,
-            Image.Transpose.ROTATE_90,
-        ),
-        start=2,
-    )
-)  # fmt: skip  (what EXIF's orientation numbers ask for)
+TURN = Image.Transpose
+TURNS = {  # what EXIF's orientation numbers ask for
+    2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE, 6: TURN.ROTATE_270,
+    7: TURN.TRANSVERSE, 8: TURN.ROTATE_90,
+}  # fmt: skip
 MAX_PIXELS = 100_000_000  # of a photo; a small file can claim to be far more, and fill the memory
 
 
@@ -39,15 +30,12 @@ class PhotoError(ValueError):
 
 @contextlib.contextmanager
 def open_image(source: Photo) -> Iterator[Image.Image]:
-    """Open an image for a `with` block, without decoding it, as Pillow does.
+    """Open an image for a `with` block, without decoding it; takes and raises what `read_photo` does.
 
-    Args:
-        source: As for `read_photo`.
-
-    Raises:
-        PhotoError: As for `read_photo`, also for what goes wrong in the block, such as the decoding.
+    `PhotoError` also tells what goes wrong in the block, such as the decoding.
     """
-    name = Path(source).name if isinstance(source, str | os.PathLike) else "the image"
+    is_path = isinstance(source, str | os.PathLike)
+    name = Path(source).name if is_path else "the image"
     if isinstance(source, np.ndarray):
         gray_or_rgb = source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)
         if source.dtype != np.uint8 or not gray_or_rgb or not source.size:
@@ -55,20 +43,18 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
         source = Image.fromarray(source)
     elif isinstance(source, bytes):
         source = io.BytesIO(source)
-    elif not isinstance(source, str | os.PathLike | Image.Image):
-        raise PhotoError(f"expected a path, a file's bytes, a Pillow image or an array, got {type(source).__name__}")
-    elif not isinstance(source, Image.Image) and os.path.isdir(source):
+    elif is_path and os.path.isdir(source):
         raise PhotoError(f"{os.fspath(source)!r} is a folder: give the path of one photo")
+    elif not is_path and not isinstance(source, Image.Image):
+        raise PhotoError(f"expected a path, a file's bytes, a Pillow image or an array, got {type(source).__name__}")
     try:
-        if isinstance(source, Image.Image):
-            _check_size(source, name)
-            yield source
-            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
-            image = Image.open(source)
-        with image:
-            _check_size(image, name)
+            opened = contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source)
+        with opened as image:
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width}×{image.height} px, the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
+                raise PhotoError(f"{name}: too many pixels to open safely ({size}): save it smaller first")
             yield image
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no photo {os.fspath(source)!r}: check the path") from error
@@ -111,11 +97,7 @@ def read_photo(source: Photo, managed: bool = True) -> Image.Image:
 
 
 def read_alpha(source: Photo) -> Image.Image | None:
-    """Read a photo's opacity: a Pillow image of mode "L", upright, 255 where opaque; None if it is opaque everywhere.
-
-    Args:
-        source: As for `read_photo`.
-    """
+    """Read a photo's opacity: a Pillow image of mode "L", upright, 255 where opaque; None if all of it is opaque."""
     with open_image(source) as image:
         if not _has_alpha(image):
             return None
@@ -133,24 +115,13 @@ def short_side(source: Photo) -> float:
 
 
 def resize_photo(image: Image.Image, size: int) -> np.ndarray:
-    """Squeeze the whole photo into a square, without cropping: uint8 (size, size, 3), by Pillow's bicubic filter.
-
-    Args:
-        image: Mode "RGB", any size.
-        size: Side of the square, px.
-    """
+    """Squeeze a whole RGB photo into a square, by Pillow's bicubic filter, without cropping: uint8 (size, size, 3)."""
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def to_tensor(picture: np.ndarray) -> Tensor:
     """Turn a uint8 (H, W, 3) picture into a float32 tensor (3, H, W) with values in [0, 1]."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-
-
-def _check_size(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        size = f"{image.width}×{image.height} px, the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
-        raise PhotoError(f"{name}: too many pixels to open safely ({size}): save it smaller first")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -171,16 +142,14 @@ def _to_rgb(image: Image.Image, managed: bool) -> Image.Image:
         top = 65535.0 if brightest > 255 else 255.0 if brightest > 1 else 1.0
         image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
     if _has_alpha(image):
-        image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image).convert("RGB")
+        image = Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
     elif image.mode not in ("RGB", "L", "CMYK", "LAB"):
         image = image.convert("RGB")
     if image.mode == "LAB":
         return _to_srgb(image, ImageCms.createProfile("LAB"))
     if profile and (managed or image.mode == "CMYK"):
-        # a broken or foreign one: the plain conversion is close enough
-        with contextlib.suppress(ImageCms.PyCMSError, OSError):
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):  # broken or foreign: the plain conversion will do
             return _to_srgb(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     return image if image.mode == "RGB" else image.convert("RGB")
 

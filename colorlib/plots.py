@@ -148,6 +148,20 @@ def plot_history(history: pd.DataFrame) -> Figure:
 
 
 @mpl.rc_context(STYLE)
+def plot_steps(losses: Sequence[tuple[float, float]]) -> Figure:
+    """Show the L1 loss of the network, and of gray, on the batch of each optimizer step."""
+    fig, axes = _new_figure(1, 1, 2.6, width=3.6)
+    steps, (network, gray) = range(1, len(losses) + 1), zip(*losses, strict=True) if losses else ((), ())
+    axes[0, 0].plot(steps, gray, "--", color=GRAY, linewidth=1, label="gray")
+    axes[0, 0].plot(steps, network, "-", color=BLUE, linewidth=1.2, label="network")
+    axes[0, 0].set(xlabel="step", ylabel="L1 loss (scaled ab)", ylim=(0, 2 * max(gray, default=0.1)))
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes[0, 0].grid(alpha=0.3)
+    fig.legend(loc="outside upper center", ncols=2)
+    return fig
+
+
+@mpl.rc_context(STYLE)
 def plot_ab_histogram(pictures: Tensor | np.ndarray | Sequence[np.ndarray], title: str = "") -> Figure:
     """Show which colors pictures hold: the share of their pixels in each 2×2 square of the (a*, b*) plane.
 
@@ -229,42 +243,30 @@ def plot_intervals(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
 def plot_failures(table: pd.DataFrame) -> Figure:
     """Show the table of `evaluation.Failures`: errors by chroma, hue, lightness and texture, and which hues are lost.
 
-    Bars: the share of the pixels. Lines: the mean error in the (a*, b*) plane.
+    Bars: the share of the pixels. Lines: the mean error in the (a*, b*) plane. A table cut down to one or two of the
+    four gives one row of panels.
     """
-    fig, axes = _new_figure(2, 2, 4.6)
-    for ax, (by, rows) in zip(axes.flat, table.groupby("by", sort=False), strict=True):
-        places, shares = np.arange(len(rows)), ax.twinx()
-        shares.bar(places, 100 * rows["share"], color="#DDDDDD", width=0.9)
+    groups = list(table.groupby("by", sort=False))
+    rows = -(-len(groups) // 2)
+    fig, axes = _new_figure(rows, min(len(groups), 2), 2.3 * rows + 0.2 * (rows == 1))
+    for ax, (by, bins) in zip(axes.flat, groups, strict=True):
+        places, shares = np.arange(len(bins)), ax.twinx()
+        shares.bar(places, 100 * bins["share"], color="#DDDDDD", width=0.9, label="pixels of the photo")
         if by == "hue":
             look = {"color": "none", "edgecolor": GREEN, "linewidth": 1, "label": "predicted pixels"}
-            outlines = shares.bar(places, 100 * rows["predicted_share"], width=0.9, **look)
-        shares.set_ylabel("pixels (%)", color="#777777")
+            shares.bar(places, 100 * bins["predicted_share"], width=0.9, **look)
+        shares.set_ylabel("pixels (%)", color="#666666")
         shares.spines["right"].set_visible(True)
         ax.set_zorder(shares.get_zorder() + 1)
         ax.patch.set_visible(False)
-        ax.plot(places, rows["error"], "o-", color=BLUE, markersize=3, label="prediction")
-        ax.plot(places, rows["gray_error"], "s--", color=GRAY, markersize=3, label="gray")
+        ax.plot(places, bins["error"], "o-", color=BLUE, markersize=3, label="error of the prediction")
+        ax.plot(places, bins["gray_error"], "s--", color=GRAY, markersize=3, label="error of gray")
         step = 2 if by == "hue" else 1
-        edges = [f"{edge:g}" for edge in [*rows["low"], rows["high"].iloc[-1]]]
+        edges = [f"{edge:g}" for edge in [*bins["low"], bins["high"].iloc[-1]]]
         ax.set_xticks(np.arange(len(edges))[::step] - 0.5, edges[::step])
         ax.set(xlabel=f"{by} of the photo", ylabel="error (a*b* units)", ylim=(0, None))
-    fig.legend(handles=[*axes[0, 1].lines, outlines], loc="outside upper center", ncols=3)
-    return fig
-
-
-@mpl.rc_context(STYLE)
-def plot_tones(table: pd.DataFrame) -> Figure:
-    """Show what changes of L's gamma and contrast do to the colors: the table of `evaluation.tone_changes`."""
-    fig, axes = _new_figure(1, 2, 2.3)
-    lines = {"error": (BLUE, "o-", "error"), "moved": (ORANGE, "s-.", "moved by the change")}
-    lines |= {"chroma": (GREEN, "^:", "chroma of the prediction")}
-    for ax, (change, rows) in zip(axes[0], table.groupby("change", sort=False), strict=True):
-        for column, (color, look, label) in lines.items():
-            ax.plot(rows["value"], rows[column], look, color=color, markersize=3, label=label)
-        ax.axvline(1, color=GRAY, linewidth=0.8)
-        ax.set(xlabel=f"{change} of L", ylabel="a*b* units", ylim=(0, None))
-        ax.grid(alpha=0.3)
-    fig.legend(handles=axes[0, 0].lines[:3], loc="outside upper center", ncols=3)
+    named = {label: handle for ax in fig.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(named.values(), named.keys(), loc="outside upper center", ncols=4)
     return fig
 
 

@@ -47,15 +47,16 @@ class TrainState:
         self.config, self.device = config, device
         self.precision = pick_precision(device, config.precision)
         self.train_model = UNet(**config.network).to(device, memory_format=torch.channels_last)
+        if config.palette and not config.palette_likelihood:  # nothing asks for the palette's spreads
+            self.train_model.palette.spread.requires_grad_(False)
         self.ema_model: AveragedModel | None = None
         if config.ema:
             average = get_ema_multi_avg_fn(config.ema)
             self.ema_model = AveragedModel(self.train_model, multi_avg_fn=average, use_buffers=True)
         self.parallel_model: nn.Module = _WithPalette(self.train_model)  # what a step calls
         if dist.world_size() > 1:
-            unused = bool(config.palette and not config.palette_likelihood)  # nothing asks for the palette's spreads
             devices = [device.index] if device.type == "cuda" else None
-            self.parallel_model = DistributedDataParallel(self.parallel_model, devices, find_unused_parameters=unused)
+            self.parallel_model = DistributedDataParallel(self.parallel_model, devices)
         if config.compile:
             self.parallel_model = torch.compile(self.parallel_model)
         self.loss = ColorLoss(config.loss, config.palette_likelihood, config.perceptual).to(device)
@@ -241,7 +242,8 @@ def fit(
         raise ValueError(f"batch_size {config.batch_size} cannot be shared evenly by {dist.world_size()} processes")
     saved = load_state(run, config, split)
     if saved and len(saved["history"]) >= config.epochs:
-        _say(f"run {run.name} has its {len(saved['history'])} epochs already")
+        done = f"run {run.name} has its {len(saved['history'])} epochs already"
+        _say(f"{done}: give it more epochs to go on, or another name to train anew")
         return pd.DataFrame(saved["history"])
     share = (dist.rank(), dist.world_size())
     with dist.main_process_first():  # it decodes the photos, the others find them in the cache

@@ -1,6 +1,8 @@
 """What all tests share: a quiet, private surrounding, small photos, and settings that train in milliseconds."""
 
 import os
+import subprocess
+import sys
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib: no window, ever
 
@@ -40,6 +42,15 @@ def blobs(number: int, height: int = 40, width: int = 48) -> np.ndarray:
     phase = np.random.default_rng(number).uniform(0, 6, (3, 3))
     waves = [np.sin(5 * x + a) * np.cos(4 * y + b) + 0.4 * np.sin(3 * x - 2 * y + c) for a, b, c in phase]
     return ((np.stack(waves, axis=-1) / 2.8 + 0.5) * 255).round().astype(np.uint8)
+
+
+def torchrun(*arguments: str, folder: Path | None = None) -> str:
+    """Start a script or module in two processes; return what they print. Nothing may come on stderr."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # else torchrun warns that it sets it
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return done.stdout
 
 
 class Constant(nn.Module):

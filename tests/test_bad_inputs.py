@@ -16,6 +16,7 @@ from colorlib.__main__ import main
 from colorlib.checkpoint import BEST, CheckpointError, load_model, save_model
 from colorlib.colorize import Colorizer, Hint, SaveError, add_color, colorize_folder, palette_strip, save_picture
 from colorlib.config import Config
+from colorlib.data import find_images
 from colorlib.model import UNet
 from colorlib.photo import PhotoError
 
@@ -110,6 +111,8 @@ BAD = {
     "no permission": (lambda f, m: save_and_fail(f, m, errno.EACCES), SaveError, "Permission denied.*another folder"),
     "a full disk": (lambda f, m: save_and_fail(f, m, errno.ENOSPC), SaveError, "No space left on device.*make room"),
     "a folder without photos": (lambda f, _: colorize_folder(f, f / "out", COLORIZER), ValueError, "no photo in"),
+    "no folder": (lambda f, _: find_images(f / "none"), FileNotFoundError, "no folder .*none: check the spelling"),
+    "a file for a folder": (lambda f, _: find_images(written(f / "a.txt", b"")), NotADirectoryError, "a.txt is a file"),
 }  # fmt: skip
 
 

@@ -1,16 +1,16 @@
-"""What a reader meets, in Chromium, with mouse and keyboard: notebook 05 and a training in JupyterLab, the web page.
+"""What a reader meets, in Chromium, with mouse and keyboard: notebook 05 in JupyterLab, and the web page.
 
-Skipped where Chromium is missing, unless COLORLIB_REQUIRE_BROWSER=1: then it fails. COLORLIB_DEMO_NOTEBOOK tries
-another notebook, COLORLIB_SCREENSHOTS keeps the pictures in a folder.
+Skipped where Chromium is missing, unless COLORLIB_REQUIRE_BROWSER=1: then it fails. The last page of each test, also
+of one that failed, goes as a picture into the folder that COLORLIB_SCREENSHOTS names.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Locator, expect, sync_playwright
 
 from colorlib.colorize import Colorizer
 from colorlib.config import TINY
@@ -31,14 +31,12 @@ from colorlib.train import fit
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOK = Path(os.environ.get("COLORLIB_DEMO_NOTEBOOK") or ROOT / "notebooks" / "05_demo.ipynb")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-SHOTS = Path(os.environ.get("COLORLIB_SCREENSHOTS") or tempfile.mkdtemp())
 SECONDS = 60  # how long to wait for anything
 
 
 @pytest.fixture
-def page():
+def page(request):
     """An empty page in Chromium."""
     if not Path(CHROMIUM).exists():
         why = "Chromium is not installed: `apt-get install chromium`"
@@ -49,6 +47,8 @@ def page():
         page = browser.new_page(viewport={"width": 1200, "height": 1400})
         page.set_default_timeout(SECONDS * 1000)
         yield page
+        if folder := os.environ.get("COLORLIB_SCREENSHOTS"):
+            page.screenshot(path=Path(folder) / f"{request.node.name}.png", full_page=True)
         browser.close()
 
 
@@ -120,7 +120,7 @@ def jupyterlab(tmp_path, outputs) -> Iterator[str]:
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
     own = ("JUPYTERLAB_SETTINGS", "JUPYTERLAB_WORKSPACES", "JUPYTER_CONFIG", "JUPYTER_RUNTIME")
     environment = {f"{name}_DIR": str(tmp_path / name) for name in own} | {"IPYTHONDIR": str(tmp_path / "ipython")}
-    environment |= {"COLORLIB_OUTPUTS": str(outputs), "COLORLIB_RUN": "small"}
+    environment |= {"COLORLIB_OUTPUTS": str(outputs), "COLORLIB_RUN": "small", "COLORLIB_EPOCHS": "1"}
     command = ["-m", "jupyterlab", "--no-browser", "--allow-root", "--port=PORT", "--ip=127.0.0.1"]
     command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="]
     command += ["--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly", "--LabApp.news_url=None"]
@@ -128,18 +128,55 @@ def jupyterlab(tmp_path, outputs) -> Iterator[str]:
         yield address
 
 
-def run_all_cells(page, address: str, script: str = "() => {}") -> None:
-    """Open a notebook in JupyterLab, run a script in the page, then all cells."""
-    page.goto(address)
+def run_all_cells(page, address: str, folder: Path, name: str, last: str) -> Locator:
+    """Open a notebook, run it up to the cell that holds `last`, and give the widget there, when the kernel is idle."""
+    book = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    book.cells = book.cells[: 1 + next(n for n, cell in enumerate(book.cells) if last in cell.source)]
+    nbformat.write(book, folder / f"{name}.ipynb")
+    page.goto(f"{address}/doc/tree/{name}.ipynb")
     page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel")
-    page.evaluate(script)
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    widget = page.locator(".jp-OutputArea-output > .widget-vbox")
+    expect(widget.locator("[role=status]").first).to_be_visible()
+    page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status == 'idle'")
+    return widget
+
+
+def test_training_by_pressing_in_jupyterlab(page, jupyterlab, tmp_path):
+    """The kernel hears every press, also while it trains."""
+    stepper = run_all_cells(page, jupyterlab, tmp_path / "work", "03_training", "TrainingStepper(")
+    status = stepper.locator("[role=status]")
+
+    def press(name: str) -> None:
+        stepper.get_by_role("button", name=name).click()
+
+    def step() -> int:
+        return int(re.search(r"Step (\d+)", status.inner_text())[1])
+
+    expect(status).to_contain_text("Step 10.")
+    press("One step")
+    expect(status).to_contain_text("Step 11.")
+    press("Ten steps")
+    expect(status).to_contain_text("Step 21.")
+    for least in (22, 30):  # run, pause, go on, pause
+        press("Run")
+        wait_until(lambda least=least: step() > least, "steps")
+        press("Pause")
+        page.wait_for_timeout(500)  # until the last step is drawn
+        paused = step()
+        page.wait_for_timeout(500)
+        assert step() == paused
+    for theme in ("Dark", "Light"):
+        page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+        if folder := os.environ.get("COLORLIB_SCREENSHOTS"):
+            page.wait_for_timeout(1000)
+            stepper.screenshot(path=Path(folder) / f"stepper-{theme.lower()}.png")
+    press("Start anew")
+    expect(status).to_contain_text("Step 0.")
 
 
 def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
-    shutil.copy(NOTEBOOK, tmp_path / "work" / "05_demo.ipynb")
-    run_all_cells(page, jupyterlab + "/doc/tree/05_demo.ipynb")
-    demo = page.locator(".jp-OutputArea-output > .widget-vbox")
+    demo = run_all_cells(page, jupyterlab, tmp_path / "work", "05_demo", "ColorizeDemo(")
     status, images = demo.locator("[role=status], [role=alert]"), demo.locator("img.widget-image")
     expect(status).to_contain_text("chelsea.png, 451×300 px, in color")  # it starts with a sample
 
@@ -160,21 +197,15 @@ def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
     expect(status).to_contain_text("coffee.png, 600×400 px, in color")
     colored = other(first)
     expect(images.nth(1)).to_be_visible()
-    demo.scroll_into_view_if_needed()
-    demo.screenshot(path=SHOTS / "demo.png")
 
     # the sliders, by keyboard
-    amount, saturation, left = (demo.get_by_role("slider").nth(number) for number in range(3))
+    amount, left = (demo.get_by_role("slider").nth(number) for number in (0, 2))
     amount.press("Home")
     gray = other(colored)
     amount.press("End")
     assert other(gray) == colored
-    saturation.press("ArrowRight")
-    other(colored)
-    saturation.press("ArrowLeft")
-    wait_until(lambda: picture() == colored, "the picture as it was")
 
-    # a hint and a reference
+    # a hint
     left.press("Home")
     aimed = other(colored)
     button("Add").click()
@@ -182,15 +213,6 @@ def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
     hinted = other(aimed)
     button("Clear").click()
     assert other(hinted) == colored
-    demo.get_by_label("take from").select_option("rocket.jpg")
-    referred = other(colored)
-    demo.get_by_label("take from").select_option("none")
-    assert other(referred) == colored
-
-    # a sample without colors has no truth to show
-    button("camera").click()
-    expect(status).to_contain_text("camera.png")
-    expect(images.nth(1)).to_be_hidden()
 
     # an upload, a broken one, and the first once more
     for name in ("photo", "broken", "photo"):
@@ -204,9 +226,10 @@ def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
 
     # a path, with Enter
     box = demo.get_by_placeholder("photo.jpg")
-    box.fill("missing.jpg")
+    box.fill(str(sample_photos("gray")[0]))
     box.press("Enter")
-    expect(status).to_contain_text("Error: there is no photo 'missing.jpg': check the path")
+    expect(status).to_contain_text("black-and-white")
+    expect(images.nth(1)).to_be_hidden()  # there is no truth to show
     box.fill(str(files["photo"]))
     button("Open").click()
     expect(status).to_contain_text("my photo.png, 120×90 px")
@@ -229,45 +252,6 @@ def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
     above, below = images.nth(0).bounding_box(), images.nth(1).bounding_box()
     assert below["y"] >= above["y"] + above["height"]
     assert demo.evaluate("box => box.scrollWidth <= box.clientWidth")
-    demo.screenshot(path=SHOTS / "narrow.png")
-
-
-WATCHED = """
-from colorlib.config import TINY
-from colorlib.data import sample_photos
-from colorlib.train import fit
-from colorlib.ui import TrainingView
-
-config = TINY.replace(width=4, depth=4, image_size=32, photo_size=32, crops_per_photo=8, epochs=12)
-fit(config, sample_photos()[:4], "watched", on_epoch=TrainingView(config.epochs), device="cpu")
-print("finished")
-""".strip()
-# at every frame: how many outputs there are, how high they are together, and which picture is shown
-OBSERVE = """() => {
-    window.seen = [];
-    const look = () => {
-        const outputs = [...document.querySelectorAll(".jp-OutputArea-child")];
-        const image = document.querySelector(".jp-OutputArea-child img");
-        const height = outputs.reduce((sum, output) => sum + output.offsetHeight, 0);
-        if (image) window.seen.push([outputs.length, height, image.src.length, image.height]);
-        requestAnimationFrame(look);
-    };
-    look();
-}"""
-
-
-def test_a_training_in_jupyterlab_is_one_picture_that_changes_in_place(page, jupyterlab, tmp_path):
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(WATCHED)])
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(book, tmp_path / "work" / "watch.ipynb")
-    run_all_cells(page, jupyterlab + "/doc/tree/watch.ipynb", OBSERVE)
-    expect(page.locator(".jp-OutputArea-child").last).to_contain_text("finished")
-    page.screenshot(path=SHOTS / "training.png")
-    counts, heights, pictures, image_heights = zip(*page.evaluate("window.seen"), strict=True)
-    assert len(set(pictures)) >= 6, "one epoch's picture follows the other's"
-    assert len(set(image_heights)) == 1, "the picture keeps its place while the next one loads"
-    assert max(counts) <= 3, "nothing piles up: the picture, and a line for the progress bar"
-    assert max(heights) - min(heights) < 60, "what stands below jumps by no more than the bar's line"
 
 
 def test_the_web_page(page, outputs, files, tmp_path):
@@ -290,16 +274,14 @@ def test_the_web_page(page, outputs, files, tmp_path):
         colored = compared.get_attribute("src")
         page.get_by_role("slider", name="Saturation").press("Home")
         expect(compared).not_to_have_attribute("src", colored)
-        page.screenshot(path=SHOTS / "page.png", full_page=True)
 
         # a hint, by a click on the picture
         page.get_by_role("tab", name="Hints").click()
         before = board.get_attribute("src")
         board.click(position={"x": 60, "y": 60})
         expect(board).not_to_have_attribute("src", before)
-        page.screenshot(path=SHOTS / "page-hints.png", full_page=True)
 
-        # a reference, and none
+        # a reference, in the colors that are then saved, and none
         page.get_by_role("tab", name="Reference").click()
         page.get_by_role("slider", name="Saturation").press("End")
         before = recolored.get_attribute("src")
@@ -331,5 +313,4 @@ def test_the_web_page(page, outputs, files, tmp_path):
         # on a narrow screen nothing sticks out, and nothing at all came from elsewhere
         page.set_viewport_size({"width": 420, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.screenshot(path=SHOTS / "page-narrow.png", full_page=True)
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []

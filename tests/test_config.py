@@ -50,12 +50,9 @@ def test_values_up_to_the_bounds_are_taken_and_beyond_them_refused(name):
     ("change", "message"),
     [
         ({"dropout": 1.0}, r"dropout must be below 1 \(share of features .*\), got 1.0"),
-        ({"min_crop": 0}, r"min_crop must be above 0 \(.*\), got 0.0"),
         ({"depth": 3}, r"depth must be 4 or more \(how often .*\), got 3"),
-        ({"vividness": 2}, r"vividness must be 1 or less \(.*\), got 2.0"),
         ({"precision": "half"}, r"precision must be one of auto, float32, bfloat16, float16 \(.*\), got 'half'"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave no photos to train on: lower one of them"),
-        ({"palette": 1}, "palette must be 0 or at least 2.*got 1"),
         ({"palette_likelihood": 0.1}, "palette_likelihood needs a palette"),
         ({"width": 8.0}, "width must be of type int, got 8.0"),
         ({"width": True}, "width must be of type int, got True"),
@@ -69,23 +66,17 @@ def test_what_is_wrong_is_said(change, message):
 
 
 def test_whole_numbers_are_taken_for_floats():
-    config = Config(rotate=10, dropout=0)
-    assert type(config.rotate) is float and type(config.dropout) is float
-    assert config == Config(rotate=10.0, dropout=0.0) and config.to_json() == Config(rotate=10.0, dropout=0.0).to_json()
+    assert Config(rotate=10, dropout=0).to_json() == Config(rotate=10.0, dropout=0.0).to_json()
 
 
 def test_defaults_are_the_original_recipe_with_everything_else_switched_off():
     assert Config() == SEED and not SEED.augments
+    assert PRESETS == {"tiny": TINY, "seed": SEED, "release": RELEASE} and len(set(PRESETS.values())) == 3
     assert (SEED.width, SEED.depth, SEED.dropout, SEED.image_size) == (64, 7, 0.5, 256)
     assert (SEED.batch_size, SEED.learning_rate, SEED.epochs) == (16, 2e-4, 50)
     assert (SEED.schedule, SEED.loss, SEED.precision) == ("constant", "l1", "auto")
     off = "palette residual_blocks gamma small_epochs palette_likelihood perceptual weight_decay warmup ema flip_tta"
     assert not any(getattr(SEED, name) for name in (*off.split(), "vividness", "compile"))
-
-
-def test_presets():
-    assert PRESETS == {"tiny": TINY, "seed": SEED, "release": RELEASE} and len(set(PRESETS.values())) == 3
-    assert TINY.augments and RELEASE.augments and RELEASE.palette
 
 
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
@@ -98,19 +89,9 @@ def test_json_keeps_the_defaults_of_what_it_lacks_and_refuses_what_it_does_not_k
     assert Config.from_json('{"width": 8}') == Config(width=8)
     with pytest.raises(ValueError, match="unknown setting contrst, widht; the settings are width, depth"):
         Config.from_json('{"widht": 8, "contrst": 0.1}')
-
-
-@pytest.mark.parametrize("text", ["[1, 2]", "3", "null", "not JSON", ""])
-def test_json_that_holds_no_settings(text):
-    with pytest.raises(ValueError):
-        Config.from_json(text)
-
-
-def test_settings_are_changed_in_copies_only():
-    changed = SEED.replace(width=8, flip=True)
-    assert (changed.width, changed.flip, SEED.width, SEED.flip) == (8, True, 64, False)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        SEED.width = 32
+    for text in ("[1, 2]", "3", "null", "not JSON", ""):
+        with pytest.raises(ValueError):
+            Config.from_json(text)
 
 
 def test_network_gives_the_arguments_of_the_unet():

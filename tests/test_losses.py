@@ -47,36 +47,16 @@ def chosen(photos: int = 2, size: int = 3, height: int = 4, width: int = 6) -> P
     return Palette(torch.rand(photos, size, 2) - 0.5, weights, 0.05 + 0.1 * torch.rand(photos, size))
 
 
-def test_l1_by_hand():
+def test_l1_and_huber_by_hand():
     predicted, true = torch.tensor([0.5, -0.25, 0.0, 1.0]), torch.tensor([0.0, 0.25, 0.5, -1.0])
     assert L1()(predicted.view(1, 2, 1, 2), true.view(1, 2, 1, 2)).item() == (0.5 + 0.5 + 0.5 + 2.0) / 4
-    units = decode_lab(torch.zeros(1, 1, 1), torch.full((2, 1, 1), 0.01))[1:]
-    assert units.flatten().tolist() == pytest.approx([1.28, 1.28]), "what a loss of 0.01 means"
-
-
-def test_huber_by_hand():
     predicted = torch.tensor([0.05, -0.3, 0.1, 0.0]).view(1, 2, 1, 2)
     squared, absolute, corner = 0.05**2 / (2 * 0.1), 0.3 - 0.1 / 2, 0.1 / 2
     loss = Huber(delta=0.1)(predicted, torch.zeros(1, 2, 1, 2))
     assert loss.shape == () and loss.item() == pytest.approx((squared + absolute + corner) / 4)
-    predicted, true = torch.randn(2, 2, 8, 8), torch.randn(2, 2, 8, 8)
-    torch.testing.assert_close(Huber(0.3)(predicted, true), F.smooth_l1_loss(predicted, true, beta=0.3))
     for delta in (0, -0.1):
         with pytest.raises(ValueError, match=f"delta must be above 0, got {delta}"):
             Huber(delta)
-
-
-def test_l1_prefers_the_median_color_and_huber_one_between_it_and_the_mean():
-    true, guesses = torch.tensor([-0.1, -0.1, 0.1]).view(3, 1, 1, 1), torch.linspace(-0.2, 0.2, 401)
-
-    def best(loss):
-        return guesses[torch.stack([loss(guess.expand(3, 1, 1, 1), true) for guess in guesses]).argmin()].item()
-
-    assert best(L1()) == pytest.approx(-0.1, abs=1e-6)
-    assert best(Huber(0.08)) == pytest.approx(
-        -0.06, abs=0.0011
-    )  # the near pair pulls with 2 · 0.04/0.08, the far with 1
-    assert best(Huber(1.0)) == pytest.approx(-0.1 / 3, abs=0.0011)
 
 
 def test_palette_nll_is_that_of_a_mixture_of_densities():
@@ -93,10 +73,8 @@ def test_palette_nll_is_that_of_a_mixture_of_densities():
 def test_palette_nll_falls_when_the_palette_fits():
     true = torch.tensor([[0.4, -0.3], [-0.2, 0.1]]).T.reshape(1, 2, 1, 2)
     logits = torch.zeros(1, 2, 1, 2, requires_grad=True)
-    colors, spreads = (
-        torch.tensor([[[0.1, 0.0], [0.0, 0.1]]], requires_grad=True),
-        torch.zeros(1, 2, requires_grad=True),
-    )
+    colors = torch.tensor([[[0.1, 0.0], [0.0, 0.1]]], requires_grad=True)
+    spreads = torch.zeros(1, 2, requires_grad=True)
     optimizer, losses = torch.optim.Adam([logits, colors, spreads], lr=0.05), []
     for _ in range(100):
         optimizer.zero_grad()
@@ -107,9 +85,10 @@ def test_palette_nll_falls_when_the_palette_fits():
     torch.testing.assert_close(colors[0].detach().T.reshape(1, 2, 1, 2), true, atol=0.05, rtol=0)
 
 
-def test_perceptual_by_hand():
+def test_perceptual_by_hand(asked_for):
     """The features after the last ReLU before each of the first three poolings; a third for each depth."""
-    (L, predicted, true), loss = scene(), Perceptual(pretrained=False)
+    (L, predicted, true), loss = scene(), Perceptual().train()
+    assert asked_for == [torchvision.models.VGG16_Weights.IMAGENET1K_V1]
     weights = loss.state_dict()
 
     def look(ab):
@@ -126,16 +105,8 @@ def test_perceptual_by_hand():
     expected = sum((x - y).abs().mean() for x, y in pairs) / 3
     torch.testing.assert_close(loss(L, predicted, true), expected, atol=1e-6, rtol=1e-4)
     assert loss(L, true, true) == 0 and loss(L, true, true + 0.05) < loss(L, true, true + 0.2)
-
-
-def test_perceptual_teaches_the_prediction_and_not_vgg(asked_for):
-    (L, predicted, true), loss = scene(), Perceptual().train()
-    assert asked_for == [torchvision.models.VGG16_Weights.IMAGENET1K_V1]
-    predicted[0] = torch.rand(2, 16, 24) * 2 - 1  # colors that sRGB lacks
-    before = loss(L, predicted.requires_grad_(), true)
-    before.backward()
-    assert predicted.grad.isfinite().all() and not any(weight.requires_grad for weight in loss.parameters())
-    assert loss(L, predicted.detach() - 0.01 * predicted.grad.sign(), true) < before
+    loss(L, (4 * predicted).requires_grad_(), true).backward()  # also colors that sRGB lacks
+    assert not any(weight.requires_grad for weight in loss.parameters()), "VGG16 stays as it is"
 
 
 @pytest.mark.parametrize("error", [urllib.error.URLError("no route"), RuntimeError("invalid hash value")])

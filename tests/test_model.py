@@ -37,18 +37,6 @@ def test_parameters(depth, count):
         assert sum(parameter.numel() for parameter in UNet(64, depth).parameters()) == count
 
 
-def test_shapes_of_the_original():
-    model, found = UNet(1, 7), {}  # 64 times thinner
-    for name, module in model.named_modules():
-        if name in ("bottleneck", "final") or name.count(".") == 1:
-            module.register_forward_hook(lambda _, __, out, name=name: found.update({name: tuple(out.shape[1:])}))
-    model(photo(2, 256, 256))
-    channels = [1, 2, 4, 8, 8, 8]
-    down = {f"down.{level}": (channels[level], 128 // 2**level, 128 // 2**level) for level in range(6)}
-    up = {f"up.{level}": (channels[5 - level], 4 * 2**level, 4 * 2**level) for level in range(6)}
-    assert found == down | {"bottleneck": (8, 2, 2)} | up | {"final": (2, 256, 256)}
-
-
 class Original(nn.Module):
     """The original network, written straight from torch's own layers; depth 5."""
 
@@ -117,28 +105,10 @@ def test_padding_repeats_the_edge_on_the_right_and_below(options):
     torch.testing.assert_close(model(L), model(padded)[..., :21, :35])
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("options", OPTIONS)
-def test_half_precision_and_photos_that_do_not_mix(options):
-    model, L = small(**options), photo(3, 32, 32)
-    ab = model(L)
-    torch.testing.assert_close(model(L[1:2]), ab[1:2], atol=1e-5, rtol=1e-4)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert (model(L).float() - ab).abs().max() < 0.05
-    for dtype in (torch.bfloat16, torch.float16):
-        half = small(**options).to(dtype)(L.to(dtype))
-        assert half.dtype == dtype and (half.float() - ab).abs().max() < 0.05
-
-
-@pytest.mark.parametrize("shape", [(1, 3, 32, 32), (32, 32), (1, 32, 32), (1, 1, 1, 32, 32)])
+@pytest.mark.parametrize("shape", [(1, 3, 32, 32), (1, 32, 32), (1, 1, 1, 32, 32)])
 def test_wrong_shape(shape):
     with pytest.raises(ValueError, match=rf"expected L of shape \(B, 1, H, W\), got \({', '.join(map(str, shape))}\)"):
         small()(torch.zeros(shape))
-
-
-def test_too_shallow():
-    with pytest.raises(ValueError, match=r"depth must be at least 4.*got 3"):
-        UNet(8, 3)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -152,11 +122,9 @@ def test_every_weight_learns_also_from_a_single_pixel_at_the_bottleneck(options)
     model(photo(1, 16, 16)).sum().backward()
 
 
-def test_residual_block_starts_as_the_identity_and_learns_to_leave_it():
+def test_residual_block_starts_as_the_identity_and_is_that_of_the_paper():
     block, x = ResidualBlock(5), torch.rand(2, 5, 7, 6)
     assert torch.equal(block.eval()(x), x) and torch.equal(block.train()(x), x)
-    block(x).square().sum().backward()
-    assert block.norm2.weight.grad.abs().min() > 1e-4
     nn.init.uniform_(block.norm2.weight, 0.5, 1.5), nn.init.uniform_(block.norm2.bias, -0.5, 0.5)
     convolved = F.conv2d(block.norm1(F.conv2d(x, block.conv1.weight, padding=1)).relu(), block.conv2.weight, padding=1)
     torch.testing.assert_close(block(x), (x + block.norm2(convolved)).relu())
@@ -187,9 +155,5 @@ def test_forward_with_residual_blocks_and_palette_by_hand():
         torch.testing.assert_close(model(L, vividness), ab)
         torch.testing.assert_close(chosen, palette)
     assert 0 < CORRECTION <= 0.1, "the palette's colors are those of the picture"
-
-
-def test_without_a_palette_vividness_changes_nothing():
-    model, L = small(), photo(2, 20, 32)
-    ab, palette = model.forward_with_palette(L, 0.9)
-    assert palette is None and torch.equal(ab, model(L))
+    ab, chosen = small().forward_with_palette(L, 0.9)
+    assert chosen is None and torch.equal(ab, small()(L)), "without a palette, vividness changes nothing"

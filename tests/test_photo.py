@@ -1,6 +1,5 @@
 """Every kind of image file comes out upright and in the right colors, or with a reason."""
 
-import gc
 import io
 import struct
 import warnings
@@ -11,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from colorlib.photo import PhotoError, open_image, read_alpha, read_photo, resize_photo, to_tensor
+from colorlib.photo import PhotoError, open_image, read_alpha, read_photo, to_tensor
 
 ORIENTATION = 0x0112  # the EXIF tag
 LOSSY = {"quality": 95, "subsampling": 0}
@@ -53,9 +52,8 @@ def assert_looks_like(image: Image.Image, expected: np.ndarray, levels: float) -
 
 @pytest.mark.parametrize(
     ("kind", "options", "levels"),
-    [("png", {}, 0), ("bmp", {}, 0), ("tiff", {}, 0), ("tiff", {"compression": "tiff_lzw"}, 0), ("jpeg", LOSSY, 3),
-     ("webp", {"quality": 95}, 6), ("webp", {"lossless": True}, 0)],
-)  # fmt: skip
+    [("png", {}, 0), ("bmp", {}, 0), ("tiff", {}, 0), ("jpeg", LOSSY, 3), ("webp", {"quality": 95}, 6)],
+)
 def test_formats_and_sources(tmp_path, kind, options, levels):
     content = as_bytes(picture(), kind, **options)
     (tmp_path / "photo").write_bytes(content)
@@ -129,6 +127,8 @@ def test_transparent_parts_lie_on_white(mode):
     for source in (image, as_bytes(image.convert("RGBA"), "png")):
         assert_looks_like(read_photo(source), opaque * share + 255 * (1 - share), 1)
         assert np.array_equal(np.asarray(read_alpha(source)), alpha)
+    assert np.array_equal(read_alpha(as_bytes(image.convert("RGBA"), "png", exif=turned(6))), np.rot90(alpha, -1))
+    assert read_alpha(Image.new("RGBA", (2, 2), "red")) is None, "all is opaque"
 
 
 @pytest.mark.parametrize(("mode", "hidden"), [("P", 0), ("RGB", (10, 20, 30))])
@@ -141,15 +141,6 @@ def test_one_color_that_is_transparent(mode, hidden):
     content = as_bytes(image, "png", transparency=hidden)
     assert np.asarray(read_photo(content)).tolist() == [[[200, 100, 50], [255, 255, 255]]]
     assert np.asarray(read_alpha(content)).tolist() == [[255, 0]]
-
-
-def test_opacity_is_upright_and_none_where_all_is_opaque():
-    image = Image.fromarray(picture()).convert("RGBA")
-    assert read_alpha(image) is None and read_alpha(as_bytes(picture(), "jpeg")) is None
-    alpha = np.linspace(0, 255, 48 * 32).reshape(48, 32).astype(np.uint8)
-    image.putalpha(Image.fromarray(alpha))
-    found = read_alpha(as_bytes(image, "png", exif=turned(6)))
-    assert np.array_equal(np.asarray(found), np.rot90(alpha, -1))
 
 
 def icc(device: bytes, space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
@@ -230,41 +221,15 @@ def test_damage_of_any_kind_is_a_photo_error_or_harmless(kind):
     assert errors > 10
 
 
-def test_files_are_closed(tmp_path):
-    pages = as_bytes(picture(), "tiff", save_all=True, append_images=[Image.fromarray(picture())])
-    (tmp_path / "good.tif").write_bytes(pages)
-    (tmp_path / "bad.tif").write_bytes(pages[:200])
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ResourceWarning)
-        read_photo(tmp_path / "good.tif")
-        with pytest.raises(PhotoError):
-            read_photo(tmp_path / "bad.tif")
-        gc.collect()
-    assert not [warning for warning in caught if str(tmp_path) in str(warning.message)]
-
-
-def test_hundred_megapixels_are_the_limit():
-    """Just above Pillow's own warning, which would only alarm; nothing is decoded here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with open_image(png(10_000, 10_000, 8, 2, b"")) as image:
-            assert image.size == (10_000, 10_000)
-    for width in (10_001, 60_000):  # the second one is a bomb for Pillow, too
-        with pytest.raises(PhotoError, match="too many pixels"):
-            read_photo(png(width, 10_000, 1, 0, b""))
-
-
-def test_resize_takes_the_whole_photo():
-    result = resize_photo(Image.fromarray(picture()), 16)
-    assert np.array_equal(result, np.asarray(Image.fromarray(picture()).resize((16, 16), Image.Resampling.BICUBIC)))
-    corners = result[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
-    assert np.abs(corners - picture()[[0, 0, -1, -1], [0, -1, 0, -1]]).max() < 12, "nothing is cropped away"
+def test_hundred_megapixels_open_without_a_warning():
+    """Pillow itself would alarm; nothing is decoded here."""
+    with warnings.catch_warnings(action="error"), open_image(png(10_000, 10_000, 8, 2, b"")) as image:
+        assert image.size == (10_000, 10_000)
 
 
 def test_to_tensor_copies_a_picture():
     array = np.asarray(Image.fromarray(picture()))  # read-only, as Pillow gives it
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         tensor = to_tensor(array)
     assert tensor.dtype == torch.float32 and tensor[:, 3, 5].tolist() == pytest.approx((picture()[3, 5] / 255).tolist())
     tensor.zero_()

@@ -35,10 +35,6 @@ FAILURES = pd.DataFrame(
     [[by, *edges, 0.1, 12.0, 15.0, 8.0, 0.05] for by, all_ in EDGES.items() for edges in itertools.pairwise(all_)],
     columns=["by", "low", "high", "share", "error", "gray_error", "chroma", "predicted_share"],
 )
-TONES = pd.DataFrame(
-    [[change, value, value, 2.0, 3.0] for change in ("gamma", "contrast") for value in (0.5, 1.0, 1.5)],
-    columns=["change", "value", "moved", "error", "chroma"],
-)
 
 
 def table():
@@ -76,7 +72,7 @@ def test_every_figure_is_readable_and_whole():
         plots.plot_comparison(GRAY, PHOTO, PHOTO, SCORES, "photo.jpg"),
         plots.plot_metrics_distribution(table()), plots.plot_history(HISTORY), plots.plot_ab_histogram([PHOTO], "a"),
         plots.plot_lab_planes(PHOTO), plots.plot_intervals(RUNS, PANELS), plots.plot_failures(FAILURES),
-        plots.plot_tones(TONES),
+        plots.plot_failures(FAILURES.query("by == 'chroma'")), plots.plot_steps([(0.2, 0.1)] * 3),
     ):  # fmt: skip
         assert min(text.get_fontsize() for text in texts(fig)) >= 8 and fig.get_figwidth() <= 7
         page, drawn = fig.bbox, fig.get_tightbbox()
@@ -205,13 +201,10 @@ def test_failures_show_both_errors_and_the_shares():
         assert bars == pytest.approx([10] * bins + [5] * bins * (by == "hue"))
         assert ax.get_xlabel().startswith(by) and ax.get_xticks()[[0, -1]].tolist() == [-0.5, bins - 0.5]
         assert [ax.get_xticklabels()[i].get_text() for i in (0, -1)] == ["0", f"{edges[-1]}"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["prediction", "gray", "predicted pixels"]
-
-
-def test_tones_show_each_change():
-    for ax in plots.plot_tones(TONES).axes:
-        error, moved, chroma = (line.get_ydata().tolist() for line in ax.lines[:3])
-        assert (error, moved, chroma) == ([2, 2, 2], [0.5, 1, 1.5], [3, 3, 3])
+    names = ["error of the prediction", "error of gray", "pixels of the photo", "predicted pixels"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    chroma = plots.plot_failures(FAILURES.query("by == 'chroma'"))
+    assert len(chroma.axes) == 2 and len(chroma.legends[0].get_texts()) == 3, "one panel, and no outline to explain"
 
 
 def test_sample_grid_holds_the_pictures_themselves():

@@ -29,6 +29,7 @@ from colorlib.system import outputs_dir, replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("0*.ipynb")), ROOT / "report" / "report.ipynb"]
+IMAGES = ROOT / "notebooks" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 BAR = re.compile(r"\d+%\|.*\|")  # of a tqdm bar
@@ -65,26 +66,29 @@ print_environment()"""
 
 
 def sync(notebook: Path) -> None:
-    """Write a notebook's badges (in place of the line that holds them) and its first code cell.
+    """Write a notebook's badges (in place of the line that holds them), its first code cell and its attached pictures.
 
-    Without a repository address in pyproject.toml the badges lead to the README's steps.
+    Without a repository address in pyproject.toml there are no badges.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["colorlib"]
-    kaggle, colab = "../README.md#on-kaggle", "../README.md#on-colab"
+    badges = "<!-- badges -->"
     if repository := project["repository"].removesuffix("/").removesuffix(".git"):
         page = f"{repository}/blob/{project['branch']}/{notebook.relative_to(ROOT).as_posix()}"
-        kaggle = f"https://kaggle.com/kernels/welcome?src={page}"
         colab = page.replace("https://github.com/", "https://colab.research.google.com/github/")
-    badges = (
-        f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]({kaggle}) "
-        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
-    )
+        badges = (
+            "[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]"
+            f"(https://kaggle.com/kernels/welcome?src={page}) "
+            f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
+        )
     book = nbformat.read(notebook, as_version=4)
     title = book.cells[0]
     title.source = re.sub(r"^(<!-- badges -->|\[!\[Open in Kaggle\].*)$", badges, title.source, flags=re.M)
     for cell in book.cells:
         if "bootstrap" in cell.metadata.get("tags", []):
             cell.source = BOOTSTRAP.format(repository=project["repository"], branch=project["branch"])
+        for name in re.findall(r"\(attachment:(\S+\.png)\)", cell.source):  # screenshots travel with the notebook
+            picture = base64.b64encode((IMAGES / name).read_bytes()).decode()
+            cell.attachments = {name: {"image/png": picture}}
     nbformat.write(book, notebook)
 
 

@@ -10,16 +10,24 @@ sample photos only, whatever was scored. ablation.csv is left as it is.
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
+import colorlib
 from colorlib.checkpoint import BEST, find_run, load_model, save_model
+from colorlib.colorize import palette_strip
 from colorlib.config import Config
+from colorlib.data import sample_photos
 from colorlib.evaluation import compare_methods, count_wins
 from colorlib.evaluation.__main__ import main as score
 from colorlib.metrics import METRICS
-from colorlib.system import write_text
+from colorlib.photo import read_photo, resize_photo
+from colorlib.plots import sample_grid
+from colorlib.system import replacing, write_text
 
 RELEASE = Path(__file__).resolve().parent.parent / "outputs" / "release"
 RECORD = ("config.json", "environment.json", "split.json", "history.csv")
@@ -101,6 +109,17 @@ def model_card(release: Path) -> str:
     )  # fmt: skip
 
 
+def save_palettes(photos: Sequence[Path], path: Path, reduce: int = 1) -> None:
+    """Save photos above, as the release colors them below, and its palettes, as a PNG; `reduce` 2 halves it."""
+    colorizer = colorlib.load(RELEASE)
+    before = [resize_photo(read_photo(photo), 256) for photo in photos]
+    palettes = [colorizer.palette(photo) for photo in before]
+    strips = [palette_strip(palette.colors[0], palette.shares[0], width=256) for palette in palettes]
+    picture = sample_grid([before, [colorizer.colorize(photo) for photo in before]])
+    with replacing(path) as temporary:
+        Image.fromarray(np.vstack([picture, sample_grid([strips])[4:]])).reduce(reduce).save(temporary)
+
+
 def main() -> None:
     """Read the command line and write outputs/release/."""
     parser = argparse.ArgumentParser(description="Make a run the release.")
@@ -119,9 +138,11 @@ def main() -> None:
         parser.error(
             f"{size / 1e6:.0f} MB of weights: the repository stays small, train a network of at most 12 M weights"
         )
-    arguments = ["--run", str(RELEASE), "--data", options.data, "--out", str(RELEASE), "--show-samples"]
+    arguments = ["--run", str(RELEASE), "--data", options.data, "--out", str(RELEASE)]
     arguments += ["--train", options.train] if options.train else []
-    score([*arguments, *(word for other in options.beside for word in ("--beside", other))])
+    score([*arguments, *(word for other in options.beside for word in ("--beside", other))], sample_photos())
+    save_palettes(sample_photos(), RELEASE / "figures" / "palettes.png", reduce=2)
+    save_palettes(sample_photos("gray"), RELEASE / "figures" / "black_and_white.png")
     write_text(RELEASE / "MODEL_CARD.md", model_card(RELEASE))
 
 

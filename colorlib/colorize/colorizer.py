@@ -50,12 +50,9 @@ class Colorizer:
 
     @classmethod
     def from_run(cls, run: str | os.PathLike | None = None, device: str | None = None, precision: str = "auto") -> Self:
-        """Load a run; `FileNotFoundError` if there is none, `CheckpointError` if its file is damaged.
+        """Load a run by its name or folder (None: the release) to a device, such as "cpu" (None: the best there is).
 
-        Args:
-            run: Its name or folder; None: the release.
-            device: Such as "cpu"; None: the best there is.
-            precision: As for `Colorizer`.
+        `FileNotFoundError` if there is none, `CheckpointError` if its file is damaged.
         """
         return cls(*load_model(find_run(run), pick_device(device)), precision)
 
@@ -63,7 +60,7 @@ class Colorizer:
         self, photo: Photo, saturation: float = 1.0, *, render_size: int | None = None, hints: Sequence[Hint] = (),
         reference: Photo | None = None,
     ) -> np.ndarray:  # fmt: skip
-        """Color a photo at its own size; its lightness is kept.
+        """Color a photo at its own size, uint8 (H, W, 3); its lightness is kept.
 
         Args:
             photo: A path, a file's bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
@@ -71,9 +68,6 @@ class Colorizer:
             render_size: Side of the square in which the network sees the photo, px; None: `config.image_size`.
             hints: Colors for single points, see `spread_hints`.
             reference: A photo whose colors the result takes on, see `transfer_colors`.
-
-        Returns:
-            uint8 (H, W, 3).
 
         Raises:
             ValueError: If an option is out of its range, or a photo cannot be read (`PhotoError`).
@@ -87,10 +81,7 @@ class Colorizer:
         self, photo: Photo, *, render_size: int | None = None, hints: Sequence[Hint] = (),
         reference: Photo | None = None,
     ) -> Tensor:  # fmt: skip
-        """Guess the small colors that `add_color` takes; the arguments are those of `colorize`.
-
-        Returns scaled ab (1, 2, S, S), float32, on the network's device; S is the render size.
-        """
+        """Guess the scaled ab (1, 2, S, S) that `add_color` takes, S the render size; the arguments of `colorize`."""
         L = self.network_input(photo, render_size)
         ab = self._run_network(L)
         if reference is not None:
@@ -99,12 +90,7 @@ class Colorizer:
         return spread_hints(L, ab, hints)
 
     def network_input(self, photo: Photo, render_size: int | None = None) -> Tensor:
-        """Make the scaled L that the network sees, (1, 1, S, S), S the render size; by default as in training.
-
-        Args:
-            photo: As for `colorize`.
-            render_size: 16 to 1024 px; None: `config.image_size`.
-        """
+        """Make the scaled L that the network sees, (1, 1, S, S), S the render size; by default as in training."""
         if render_size is not None and render_size not in RENDER_SIZES:
             raise ValueError(f"render_size must be a whole number, 16 to 1024 px, or None; got {render_size!r}")
         return _scaled_lab(resize_photo(read_photo(photo), render_size or self.config.image_size))[0]
@@ -120,16 +106,12 @@ class Colorizer:
 
     @torch.inference_mode()
     def predict_ab(self, L: Tensor) -> Tensor:
-        """Guess the colors of lightnesses: scaled ab (B, 2, H, W), float32, on the network's device.
-
-        Args:
-            L: (B, 1, H, W) in [−1, 1], of any size: it is resized to the network's, and ab back.
-        """
+        """Guess scaled ab (B, 2, H, W), on the network's device, for L (B, 1, H, W) in [−1, 1] of any size."""
         if L.ndim != 4 or L.shape[1] != 1 or not L.numel():
             raise ValueError(f"expected photos' L of shape (B, 1, H, W), got {tuple(L.shape)}")
-        side, small = (self.config.image_size, self.config.image_size), L.detach().float()
-        if L.shape[2:] != side:
-            small = F.interpolate(small, side, mode="bicubic", antialias=True).clamp(-1, 1)
+        small, side = L.float(), self.config.image_size
+        if L.shape[2:] != (side, side):
+            small = F.interpolate(small, (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
         return _resize_ab(self._run_network(small), L.shape[2:])
 
     @torch.inference_mode()
@@ -147,12 +129,8 @@ class Colorizer:
 def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
     """Give a photo's own L the colors ab: uint8 (H, W, 3) of its size; L* changes only where sRGB lacks the color.
 
-    It goes strip by strip: 12 megapixels of Lab at once would be 144 MB, and slow.
-
-    Args:
-        photo: As for `Colorizer.colorize`.
-        ab: Scaled, (1, 2, h, w) of any size: `GuidedUpsampler` enlarges it. Its device does the work.
-        saturation: Factor on ab, 0 or more.
+    The scaled ab (1, 2, h, w) may have any size: `GuidedUpsampler` enlarges it, on its device. It goes strip by strip:
+    12 megapixels of Lab at once would be 144 MB, and slow.
     """
     if not 0 <= saturation < float("inf"):
         raise ValueError(f"saturation must be 0 (gray) or more, 1 for the network's own; got {saturation}")
@@ -178,11 +156,7 @@ class GuidedUpsampler:
     arXiv 1505.00996): a line through each 3×3 of the small picture tells how much color goes with a step of L. The
     result is bilinear ab plus that slope times the detail of L that the small picture lacks.
 
-    Args:
-        L: Scaled lightness of the small picture, (1, 1, h, w).
-        ab: Its scaled colors, (1, 2, h, w).
-        height: Full height, px, at least h.
-        width: Full width, px, at least w.
+    It takes the small picture's scaled L (1, 1, h, w) and ab (1, 2, h, w), and the photo's height and width, px.
     """
 
     def __init__(self, L: Tensor, ab: Tensor, height: int, width: int):
@@ -193,12 +167,7 @@ class GuidedUpsampler:
         self.small = torch.cat([ab, _mean_of_3x3(slope), L], dim=1)  # (1, 5, h, w)
 
     def strip(self, L: Tensor, top: int) -> Tensor:
-        """Enlarge the colors of n rows, to the same values as within the whole: scaled ab (1, 2, n, width).
-
-        Args:
-            L: Scaled lightness of the rows at full size, (1, 1, n, width).
-            top: Number of the first row.
-        """
+        """Enlarge the colors of n rows from `top` on, given their L (1, 1, n, width): scaled ab (1, 2, n, width)."""
         last, count = self.small.shape[2] - 1, L.shape[2]
         position = (torch.arange(top, top + count, dtype=torch.float64) + 0.5) * (last + 1) / self.height - 0.5
         position = position.clamp(0, last).to(L)
@@ -209,14 +178,7 @@ class GuidedUpsampler:
 
 
 def palette_strip(colors: Tensor, shares: Tensor, width: int = 256, height: int = 24) -> np.ndarray:
-    """Draw a palette as a strip of swatches of L* 65, each as wide as its share of the picture.
-
-    Args:
-        colors: Scaled ab (K, 2); those that sRGB lacks are clamped.
-        shares: (K,), summing to 1.
-        width: Of the strip, px.
-        height: Of the strip, px.
-    """
+    """Draw scaled ab (K, 2) as a strip of swatches of L* 65, clamped to sRGB, each as wide as its share (K,)."""
     if colors.ndim != 2 or colors.shape[1] != 2 or shares.shape != colors.shape[:1]:
         raise ValueError(f"expected colors (K, 2) and shares (K,), got {tuple(colors.shape)}, {tuple(shares.shape)}")
     rgb = lab_to_rgb_image(torch.full((1, 1, len(colors)), SWATCH_L), colors.cpu().T[:, None])[0]  # (K, 3)

@@ -13,15 +13,9 @@ from colorlib.system import replacing
 
 NOTE = "Colors predicted by colorlib, not recorded."
 FORMATS = {
-    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    ".png": {"format": "PNG"},
-    ".webp": {"format": "WEBP", "quality": 95},
-    ".tif": {"format": "TIFF"},  # uncompressed: Pillow cannot write all of EXIF into a compressed one
-    ".tiff": {"format": "TIFF"},
-    ".bmp": {"format": "BMP"},
-}
-WITH_ALPHA = ("PNG", "WEBP", "TIFF")
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
+}  # fmt: skip
+QUALITY = {"quality": 95, "subsampling": 0}  # and TIFF uncompressed: Pillow cannot put all of EXIF into another one
 BASE, EXIF, GPS = ExifTags.Base, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 # what is still true of the colored picture; the rest (orientation, thumbnail, a TIFF's layout) is not
 KEPT = (BASE.DocumentName, BASE.Make, BASE.Model, BASE.DateTime, BASE.Artist, BASE.Copyright)
@@ -41,7 +35,7 @@ def colorized_name(path: str | os.PathLike) -> str:
 
 
 def save_picture(path: str | os.PathLike, picture: np.ndarray, source: Photo | None = None) -> Path:
-    """Write a colored picture; an earlier file of the name stays as it was if anything fails.
+    """Write a colored picture and return its path; an earlier file of the name stays as it was if anything fails.
 
     The file gets sRGB's ICC profile, and a description that says that its colors are predicted.
 
@@ -49,37 +43,34 @@ def save_picture(path: str | os.PathLike, picture: np.ndarray, source: Photo | N
         path: Its suffix names the format: JPEG, PNG, WebP, TIFF or BMP; missing folders are made.
         picture: uint8 (H, W, 3).
         source: The photo that was colored, from which the file takes transparency, where its format can hold it,
-            camera, date, place and authors (EXIF), and resolution (DPI); None: nothing is known of it.
-
-    Returns:
-        The path.
+            camera, date, place and authors (EXIF), and resolution (DPI).
 
     Raises:
         SaveError: If the suffix is another, the format cannot hold the picture, or the file cannot be written.
         PhotoError: If the source is broken.
     """
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
         raise SaveError(f"{path.name}: pictures are saved as {', '.join(FORMATS)}, not as {path.suffix or 'nothing'!r}")
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise SaveError(f"{path.name}: expected a uint8 picture (H, W, 3), got {picture.dtype} {picture.shape}")
-    image, options = Image.fromarray(picture), dict(FORMATS[path.suffix.lower()])
-    options["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    source = picture if source is None else source
+    image, source = Image.fromarray(picture), picture if source is None else source
+    options = QUALITY | {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()}
     with open_image(source) as original:
         options["exif"], dpi = _exif(original), original.info.get("dpi")
     if isinstance(dpi, tuple) and len(dpi) == 2 and all(0 < value < 65536 for value in dpi):
-        options["dpi"] = tuple(float(value) for value in dpi)
-    if options["format"] in WITH_ALPHA and (alpha := read_alpha(source)):
+        options["dpi"] = tuple(map(float, dpi))
+    if kind in ("PNG", "WEBP", "TIFF") and (alpha := read_alpha(source)):
         image = _lift_off_white(picture, alpha, path)
     try:
         with replacing(path) as temporary:
-            image.save(temporary, **options)
+            image.save(temporary, format=kind, **options)
     except OSError as error:
         words = f"({error.strerror or error}): make room there, or choose another folder or name"
         raise SaveError(f"{path.name} cannot be written to {path.parent} {words}") from error
     except (ValueError, struct.error) as error:
-        raise SaveError(f"{path.name}: {options['format']} cannot hold this picture ({error}): try .png") from error
+        raise SaveError(f"{path.name}: {kind} cannot hold this picture ({error}): try .png") from error
     return path
 
 

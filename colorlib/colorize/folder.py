@@ -38,7 +38,7 @@ def colorize_folder(
     Args:
         src: A folder, a photo, or several of them.
         dst: Gets name-colorized.jpg for each name.jpg, in the same subfolders, and a contact sheet.
-        colorizer: None takes the release.
+        colorizer: None: the release.
         overwrite: Color anew what is there already; else it is skipped, so that an interrupted call can be repeated.
         progress: Show a bar.
         **options: As for `Colorizer.colorize`.
@@ -72,11 +72,7 @@ def colorize_folder(
 
 
 def contact_sheet(pairs: Sequence[tuple[Path, Path]]) -> np.ndarray:
-    """Draw photos beside their colored versions, small, with their names: uint8 (H, W, 3).
-
-    Args:
-        pairs: Paths of photo and colored version, one or more.
-    """
+    """Draw photos beside their colored versions, small, with their names: uint8 (H, W, 3)."""
     columns, width, height = min(COLUMNS, len(pairs)), 2 * CELL + 16, CELL + 24
     sheet = Image.new("RGB", (columns * width + 8, -(-len(pairs) // columns) * height + 8), "white")
     for number, pair in enumerate(pairs):

@@ -20,17 +20,11 @@ LEAST_WEIGHT = 1e-6  # of a neighbor, so that no pixel is cut off from all other
 
 
 class Hint(NamedTuple):
-    """A color that a photo shall have at a point.
+    """A color that a photo shall have at a point; only its a* and b* count, the lightness stays the photo's."""
 
-    Args:
-        x: Share of the photo's width, from the left, in [0, 1].
-        y: Share of its height, from the top, in [0, 1].
-        color: "#rrggbb", or red, green and blue in 0…255; only a* and b* count, the lightness stays the photo's.
-    """
-
-    x: float
-    y: float
-    color: str | Sequence[float]
+    x: float  # share of the photo's width, from the left, in [0, 1]
+    y: float  # share of its height, from the top, in [0, 1]
+    color: str | Sequence[float]  # "#rrggbb", or red, green and blue in 0…255
 
 
 def hint_ab(hint: Hint) -> Tensor:
@@ -48,16 +42,12 @@ def hint_ab(hint: Hint) -> Tensor:
 
 
 def spread_hints(L: Tensor, ab: Tensor, hints: Sequence[Hint]) -> Tensor:
-    """Change colors so that they are the hints' at their points, and nearly so around them, up to the edges of L.
+    """Change scaled ab (1, 2, h, w) to the hints' at their points, and nearly so around them, up to edges of L.
 
     What is spread is the change, hint − ab. It minimizes the functional of Levin, Lischinski and Weiss 2004 (doi
     10.1145/1015706.1015780), in which each pixel's change wants to be the mean of its eight neighbors' changes, those
-    of similar L counting most, and a term that pulls it to 0 far from all hints.
-
-    Args:
-        L: Scaled lightness (1, 1, h, w).
-        ab: The network's scaled colors (1, 2, h, w); the changed ones are on their device.
-        hints: Of two hints in one pixel the later counts.
+    of similar L counting most, and a term that pulls it to 0 far from all hints. Of two hints in one pixel the later
+    counts.
     """
     if not hints:
         return ab

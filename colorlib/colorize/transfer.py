@@ -19,15 +19,8 @@ def transfer_colors(
     Mueller 2002 (doi 10.1145/566570.566576), and in the network's guess, which knows a sky from a wall. As there, the
     reference's L is first shifted and scaled to the photo's mean and deviation.
 
-    Args:
-        L: The photo's scaled lightness (1, 1, h, w).
-        guess: The network's scaled ab for it (1, 2, h, w).
-        reference_L: The reference's scaled lightness (1, 1, m, n).
-        reference_guess: The network's scaled ab for it (1, 2, m, n).
-        reference_ab: Its true scaled ab (1, 2, m, n).
-
-    Returns:
-        Scaled ab (1, 2, h, w), on the device of `guess`.
+    All are scaled: L (1, 1, h, w), the network's guess for it and the result (1, 2, h, w), and the same of the
+    reference, which may have another size, with its true ab.
     """
     scale = L.std() / reference_L.std().clamp(min=1e-3)
     matched = (reference_L - reference_L.mean()) * scale.clamp(0.5, 2) + L.mean()

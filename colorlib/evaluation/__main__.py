@@ -5,21 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colorlib.checkpoint import find_run
-from colorlib.data import find_images, sample_photos
-from colorlib.evaluation import format_summary, mean_color, save_palettes, score_run, unseen
+from colorlib.data import find_images
+from colorlib.evaluation import format_summary, mean_color, score_run, unseen
 from colorlib.system import outputs_dir
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line (see `--help`), score the run on photos it has not seen, print the summary."""
+def main(arguments: Sequence[str] | None = None, shown: Sequence[Path] | None = None) -> None:
+    """Read the command line (see `--help`), score the run on photos it has not seen, print the summary.
+
+    `shown` are the photos that get a picture, as for `score_run`.
+    """
     parser = argparse.ArgumentParser(prog="python -m colorlib.evaluation", description="Judge a trained run.")
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
     parser.add_argument("--data", required=True, help="folder of photos; those the run has seen are left out")
     parser.add_argument("--out", type=Path, help="folder for the results (default: the run's)")
-    parser.add_argument("--show-samples", action="store_true", help="make pictures of the bundled sample photos only")
     parser.add_argument("--beside", action="append", default=[], metavar="RUN[=LABEL]", help="score this run, too")
     parser.add_argument("--train", help="folder of the training photos: score their mean color, too")
-    parser.add_argument("--lpips", action="store_true", help="score LPIPS, too: pip install '.[lpips]'")
     options = parser.parse_args(arguments)
     run = find_run(options.run)
     out = options.out or outputs_dir() / run.name
@@ -31,11 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.train:
         a, b = mean_color(run, find_images(options.train), out)
         print(f"mean color of the training photos: a* {a:.2f}, b* {b:.2f}")
-    shown = unseen(run, sample_photos()) if options.show_samples else None
-    print(format_summary(score_run(run, kept, out, shown, others, options.lpips)), end="")
-    if shown:
-        save_palettes(run, shown, out / "figures" / "palettes.png", reduce=2)
-        save_palettes(run, sample_photos("gray"), out / "figures" / "black_and_white.png")
+    print(format_summary(score_run(run, kept, out, shown, others)), end="")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,6 @@ def evaluate_model(
     progress: bool = True,
     on_photo: Callable[[str, dict, dict], None] | None = None,
     device: str | torch.device = "cpu",
-    extra: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
 ) -> pd.DataFrame:
     """Score colorizers, and the gray baseline beside them, on photo files.
 
@@ -50,21 +49,16 @@ def evaluate_model(
         on_photo: Called with a photo's name, its pictures "gray", "predicted" (by the first method) and "true", and its
             scores, method → metric → value.
         device: Where predict wants L.
-        extra: More metrics: name → function of the true and the predicted picture.
 
     Returns:
-        A row a photo and method, "gray" last: image (name), method, what `score_pictures` and `extra` give,
-        true_colorfulness, in_color.
+        A row a photo and method, "gray" last: image (name), method, what `score_pictures` gives, true_colorfulness,
+        in_color.
     """
     methods = dict(predict) if isinstance(predict, Mapping) else {method: predict}
     if "gray" in methods:
         raise ValueError('method "gray" is the baseline, which is always scored; give the model another name')
     methods["gray"] = constant_color(0, 0)
-    rows, skipped, extra = [], [], extra or {}
-
-    def score(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-        return score_pictures(true, predicted) | {name: metric(true, predicted) for name, metric in extra.items()}
-
+    rows, skipped = [], []
     bar = tqdm(total=len(photos), desc="evaluating", unit="photo", file=sys.stdout, leave=False, disable=not progress)
     with bar, ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(photos), TOGETHER):
@@ -80,7 +74,7 @@ def evaluate_model(
             names, true = zip(*group, strict=True)
             L, _ = encode_lab(rgb_to_lab(torch.stack([to_tensor(picture) for picture in true]).to(device)))
             painted = {method: _paint(predict, L, names) for method, predict in methods.items()}
-            scores = {method: pool.map(score, true, pictures) for method, pictures in painted.items()}
+            scores = {method: pool.map(score_pictures, true, pictures) for method, pictures in painted.items()}
             for i, name in enumerate(names):
                 truth = {"true_colorfulness": calculate_colorfulness(true[i]), "in_color": is_in_color(true[i])}
                 mine = {method: next(results) for method, results in scores.items()}

@@ -1,6 +1,6 @@
-"""Where a colorizer fails: errors by chroma, hue, lightness and texture; changes of tone; photos by name."""
+"""Where a colorizer fails: errors by chroma, hue, lightness and texture; and photos by name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from colorlib.color import AB_RANGE, encode_lab, rgb_to_lab
-from colorlib.photo import read_photo, resize_photo, to_tensor
+from colorlib.color import rgb_to_lab
+from colorlib.photo import to_tensor
 
 EDGES = {  # of the bins of pixels; CIE units, hue in degrees
     "chroma": (0, 5, 10, 15, 20, 30, 40, 60, 150),
@@ -18,7 +18,6 @@ EDGES = {  # of the bins of pixels; CIE units, hue in degrees
     "texture": (0, 0.5, 1, 2, 4, 8, 16, 50),  # standard deviation of L* in a window of 7×7 px
 }
 COLORED = 10  # chroma from which on a pixel has a hue
-TONES = {"gamma": (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0), "contrast": (0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)}
 
 
 class Failures:
@@ -54,28 +53,6 @@ class Failures:
             columns |= {"gray_error": means[2], "chroma": means[3], "predicted_share": shares[4]}
             tables.append(pd.DataFrame(columns))
         return pd.concat(tables, ignore_index=True)
-
-
-def tone_changes(predict: Callable[[Tensor], Tensor], photos: Sequence, size: int = 256) -> pd.DataFrame:
-    """Measure what the colors of `predict` do when L is made lighter, darker, flatter or harder, as old prints are.
-
-    Returns:
-        change ("gamma" of L*/100, or "contrast", the factor of its distance to the photo's mean), value (1: none),
-        and in units of a* and b*: moved (mean distance of the colors to those without a change), error, chroma.
-    """
-    rows = []
-    for path in photos:
-        L, ab = encode_lab(rgb_to_lab(to_tensor(resize_photo(read_photo(path), size))[None]))
-        lightness, mean = (L + 1) / 2, (L.mean() + 1) / 2
-        with torch.inference_mode():
-            plain = predict(L).to(ab)
-            for change, value in ((change, value) for change, values in TONES.items() for value in values):
-                changed = lightness**value if change == "gamma" else mean + value * (lightness - mean)
-                colors = plain if value == 1 else predict(2 * changed.clamp(0, 1) - 1).to(ab)
-                distances = (colors - plain, colors - ab, colors)
-                rows.append([change, value, *(AB_RANGE * torch.hypot(*d.unbind(1)).mean().item() for d in distances)])
-    table = pd.DataFrame(rows, columns=["change", "value", "moved", "error", "chroma"])
-    return table.groupby(["change", "value"], sort=False, as_index=False).mean()
 
 
 def extremes(metrics: pd.DataFrame, method: str = "model", count: int = 5) -> pd.DataFrame:

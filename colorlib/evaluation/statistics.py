@@ -18,12 +18,7 @@ TITLES = {"all": "All photos", "in_color": "Photos in color", "near_gray": "Near
 
 
 def verdict(metric: str, value: float) -> str:
-    """Put a score into a word; gray earns good words too, so read a model's beside gray's.
-
-    Args:
-        metric: A key of VERDICTS, or "rmse", which is judged by the PSNR that it makes.
-        value: In the metric's unit; NaN gives "n/a".
-    """
+    """Put a score into a word ("rmse" by the PSNR that it makes); gray earns good words too: read both side by side."""
     if metric == "rmse":
         metric, value = "psnr", pooled_psnr([value])
     if metric not in VERDICTS:
@@ -95,8 +90,8 @@ def compare_methods(metrics: pd.DataFrame, method: str = "model", other: str = "
 
     Args:
         metrics: The table of `evaluate_model`. Photos with an infinite value are left out of that metric.
-        method: Its name in the table.
-        other: Likewise.
+        method: The name of one method in the table.
+        other: The other one's.
 
     Returns:
         A row a metric: metric, each method's mean, difference, low and high (95%), wilcoxon, permutation. The p-values

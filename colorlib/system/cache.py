@@ -28,15 +28,8 @@ FEW = 100  # so many photos are read before a progress bar and helper processes 
 class PhotoCache:
     """The photos of a list, squeezed to side×side px (Pillow, bicubic); `cache[indices]` is uint8 (B, side, side, 3).
 
-    Args:
-        paths: Image files. Those that can be read become `.paths`, the others, with the reasons, `.skipped`.
-        side: Of the squares, px.
-        folder: Where caches lie, one for each side and list of files, sizes and times; None: only in memory.
-        num_workers: Processes that decode; 0: this one.
-
-    Raises:
-        ValueError: If none of the files can be read.
-        OSError: If the disk is too small, or the folder cannot be written to.
+    Files that can be read become `.paths`, the others, with the reasons, `.skipped`; `ValueError` if none can be. The
+    folder has a cache for each side and list of files, sizes and times; without a folder, it is only in memory.
     """
 
     def __init__(self, paths: Sequence, side: int, folder: str | os.PathLike | None = None, num_workers: int = 0):

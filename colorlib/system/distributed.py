@@ -11,14 +11,7 @@ import torch.distributed as dist
 
 @contextmanager
 def process_group(device: str | None = None) -> Iterator[None]:
-    """Join the other processes that torchrun has started (it sets WORLD_SIZE); without it, do nothing.
-
-    Args:
-        device: As for `pick_device`. Each process takes a GPU of its own (NCCL), or all meet on the CPU (gloo).
-
-    Raises:
-        ValueError: If there are fewer GPUs than processes.
-    """
+    """Join what torchrun has started, if it has: each process takes a GPU (NCCL), or all meet on the CPU (gloo)."""
     if "WORLD_SIZE" in os.environ:
         on_gpus = torch.cuda.is_available() and device in (None, "cuda")
         if on_gpus:

@@ -34,18 +34,11 @@ CSS = """
 #status { opacity: 0.75 }
 """
 PICTURE = {"type": "numpy", "format": "jpeg", "interactive": False}
+UNNAMED = PICTURE | {"show_label": False}
 
 
 def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
-    """Make the page, ready for `launch`.
-
-    Args:
-        run: The run that is chosen at first, its name or folder; None: the release.
-        device: Such as "cpu"; None: the best there is.
-
-    Raises:
-        FileNotFoundError: If there is no such run; `CheckpointError` if its file is damaged.
-    """
+    """Make the page, ready for `launch`; takes and raises what `Colorizer.from_run` does, for the first network."""
     first = find_run(run)
     networks = Networks(first.name, Colorizer.from_run(first, device))
     color_samples, suffixes = sample_photos("color"), list(PHOTO_SUFFIXES)
@@ -61,13 +54,12 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 with gr.Tab("Before and after"):
-                    label = "Gray, and colored by the network"
                     compared = gr.ImageSlider(
-                        label=label, show_label=False, buttons=["fullscreen"], elem_id="compared", **PICTURE
+                        label="Gray, and colored by the network", buttons=["fullscreen"], elem_id="compared", **UNNAMED
                     )
                 with gr.Tab("Hints"):
                     gr.Markdown("Choose a color, then click on the picture where you know it.")
-                    board = gr.Image(label="Hints", show_label=False, buttons=[], elem_id="board", **PICTURE)
+                    board = gr.Image(label="Hints", buttons=[], elem_id="board", **UNNAMED)
                     with gr.Row():
                         color = gr.ColorPicker("#3b6fb6", label="Color", min_width=100)
                         undo = gr.Button("Undo the last", size="md", min_width=100)
@@ -83,9 +75,7 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
                 status = gr.Markdown(elem_id="status")
             with gr.Column(scale=2, min_width=280):
                 saturation = gr.Slider(0, 2, 1, step=0.05, label="Saturation", info="0 is gray")
-                scale = gr.Slider(
-                    1, 4, 1, step=1, label="Render size", info="1 is the network's own; more looks closer"
-                )
+                scale = gr.Slider(1, 4, 1, step=1, label="Render size", info="1: the network's own; more looks closer")
                 network = gr.Dropdown(networks.names, value=first.name, label="Network")
                 palette = gr.HTML(elem_id="palette")
                 save = gr.Button("Save at full size", variant="primary", interactive=False, size="md")
@@ -94,17 +84,15 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         shown = [compared, board, recolored, palette, status, save, download]
         options = [session, network, scale, hints, reference, saturation]
 
-        def show(
-            session: Session | None, network: str, scale: int, hints: list[Hint], reference: str | None, strength: float
-        ) -> list[Any]:
+        def show(session: Session | None, network: str, *options: Any) -> list[Any]:
+            scale, hints, reference, strength = options
             if session is None:
                 return [gr.skip()] * len(shown)
             session.predict(networks[network], scale, hints, reference)
-            colored, words = session.preview(strength), html.escape(str(session))
-            palette = swatches(session.palette)
-            palette = palette and f"<p>The network's palette for it</p>{palette}"
-            buttons = gr.Button(interactive=True), gr.DownloadButton(visible=False)
-            return [(session.preview(0), colored), draw_hints(colored, hints), colored, palette, words, *buttons]
+            colored, squares = session.preview(strength), swatches(session.palette)
+            pictures = (session.preview(0), colored), draw_hints(colored, hints), colored
+            words = squares and f"<p>The network's palette for it</p>{squares}", html.escape(str(session))
+            return [*pictures, *words, gr.Button(interactive=True), gr.DownloadButton(visible=False)]
 
         def open_file(path: str) -> tuple[Session, list[Hint]]:
             return Session(path), []  # the hints were another photo's
@@ -115,8 +103,7 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         def add_hint(event: gr.SelectData, session: Session, hints: list[Hint], color: str) -> list[Hint]:
             (x, y), (width, height) = event.index, session.small.size
             if not color.startswith("#"):  # Gradio's picker also gives "rgba(59, 111.5, 182, 1)"
-                levels = [min(255, round(float(level))) for level in re.findall(r"[\d.]+", color)[:3]]
-                color = "#{:02x}{:02x}{:02x}".format(*levels)
+                color = tuple(map(float, re.findall(r"[\d.]+", color)[:3]))
             return [*hints, Hint(x / max(1, width - 1), y / max(1, height - 1), color)]
 
         def take_reference(path: str) -> str:

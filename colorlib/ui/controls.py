@@ -1,7 +1,6 @@
 """What the notebooks' widgets are made of: plain ipywidgets that work in versions 7.7.1 (Colab) and 8 alike.
 
-Colors of the page are left to the front end's theme, light or dark: text is muted by opacity, lines are half
-transparent.
+Text is muted by opacity, lines are half transparent: they fit the front end's theme, light or dark.
 """
 
 import base64
@@ -18,7 +17,6 @@ from PIL import Image
 from colorlib.ui.session import Session, shrink
 
 RED = "#C62828"
-LINE = "1px solid rgba(128, 128, 128, 0.35)"
 
 
 class Status(W.HTML):
@@ -81,8 +79,8 @@ def row(*children: W.Widget, align: str = "center") -> W.Box:
 def panel(title: str, *children: W.Widget, flex: str = "1 1 280px") -> W.VBox:
     """Controls that belong together: framed, under a heading, as wide as `flex` (CSS) says."""
     heading = W.HTML(f'<div style="font-weight:600">{html.escape(title)}</div>')
-    layout = W.Layout(flex=flex, border=LINE, padding="8px 12px", grid_gap="4px")
-    return W.VBox([heading, *children], layout=layout)
+    border = "1px solid rgba(128, 128, 128, 0.35)"
+    return W.VBox([heading, *children], layout=W.Layout(flex=flex, border=border, padding="8px 12px", grid_gap="4px"))
 
 
 def figure(title: str, content: W.Widget, flex: str = "1 1 300px") -> W.VBox:

@@ -4,6 +4,7 @@ import base64
 import html
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import ipywidgets as W
@@ -19,78 +20,100 @@ from colorlib.ui.session import Networks, Session, blend, describe_hints, draw_h
 LINK_BYTES = 3_000_000  # larger files get no download link
 VIEWS = {"Wipe": wipe, "Blend": blend}
 SCALES = [("its own size", 1), ("2 times its size", 2), ("3 times its size", 3), ("4 times its size", 4)]
-SHARE = {"value": 0.5, "max": 1, "step": 0.01}  # a slider's range
+SHARE = {"max": 1, "step": 0.01}  # a slider's range
 
 
 class ColorizeDemo(W.VBox):
     """A widget that colors samples, uploads and files, takes hints and a reference, and compares with the truth.
 
-    Pictures go to the browser at 640 px at most; Save writes the full size to `outputs_dir()/demo`.
-
-    Args:
-        colorizer: The network to begin with; the others are the trained runs, see `find_runs`.
-        photos: The gallery; None: the bundled samples.
-        run: The name of `colorizer` in the list of networks.
-
-    Raises:
-        PhotoError: If a photo of the gallery cannot be read.
+    The colorizer stands in the list of networks under the name `run`, before all trained runs; without photos, the
+    gallery has the bundled samples. The browser gets 640 px at most; Save writes full size to `outputs_dir()/demo`.
     """
 
     def __init__(self, colorizer: Colorizer, photos: Sequence[Photo] | None = None, run: str = "the one given"):
         self.networks, self.status = Networks(run, colorizer), C.Status()
         self.session: Session | None = None
-        self.reporting = self.status.reporting
-        panels = [self._photo_panel(photos), self._color_panel(), self._hint_panel(), self._reference_panel()]
-        self.result, self.truth, self.palette = C.image_box(), C.image_box(), W.HTML()
-        self.truth_figure = C.figure("As it really was", self.truth)
-        self.palette_figure = C.figure("The palette that the network chose for it", self.palette, "none")
-        self.view = W.ToggleButtons(options=list(VIEWS), layout={"width": "auto"})
-        self.view.style.button_width = "72px"
-        self.view.observe(self.reporting(self._draw), "value")
-        self.amount = C.control(W.FloatSlider, "Gray to color", self.reporting(self._draw), "96px", **SHARE)
-        self.amount.value, self.amount.layout.flex = 1, "1 1 280px"
-        save, save_all = (lambda: self._save([self.session])), (lambda: self._save(self._uploads()))
-        self.save = C.button("Save", "download", "Write it at the photo's own size", save, self.status)
-        self.save.button_style, self.save.layout.width = "primary", "112px"
-        self.save_all = C.button("Save all uploads", "files-o", "Color and write all uploads", save_all, self.status)
-        self.save_all.layout.display = "none"
-        self.controls = [self.amount, self.saturation, self.save, self.scale, self.reference_choice]
-        self.controls += [self.add, self.undo, self.clear]
-        for control in self.controls:
-            control.disabled = True  # until there is a photo
-        pictures = C.row(C.figure("Colored by the network", self.result), self.truth_figure, align="flex-start")
-        under = C.row(self.view, self.amount, self.save, self.save_all)
-        rows = [panels[0], self.status, pictures, under, self.palette_figure, C.row(*panels[1:], align="stretch")]
-        super().__init__(rows, layout={"max_width": "960px", "grid_gap": "10px"})
-        for first in list(self.choices.values())[:1]:  # something to see at once
-            first.click()
-
-    # --- where a photo comes from: a gallery of samples, uploads (which join the gallery), a path
-
-    def _photo_panel(self, photos: Sequence[Photo] | None) -> W.VBox:
-        groups = {"Photos": photos or []}
-        if photos is None:
-            groups = {"In color (the network sees only their lightness)": sample_photos("color")}
-            groups["Black-and-white from the start"] = sample_photos("gray")
+        self.hints: list[Hint] = []
+        self.aim: Hint | None = None  # the hint that is being prepared
+        self.references: dict[str, Photo | None] = {"none": None} | {p.name: p for p in sample_photos("color")}
         self.choices: dict[str, W.Button] = {}  # the gallery's buttons, by file name
         self.uploads: dict[str, bytes] = {}
         self._cards: dict[str, W.VBox] = {}  # of the uploads
+        self._button = partial(C.button, status=self.status)
+        first, last = self._photo_panel(photos), self._steering()
+        rows = [first, self.status, *self._pictures(), last]
+        super().__init__(rows, layout={"max_width": "960px", "grid_gap": "10px"})
+        for choice in list(self.choices.values())[:1]:  # something to see at once
+            choice.click()
+
+    def _photo_panel(self, photos: Sequence[Photo] | None) -> W.VBox:
+        """Where a photo comes from: a gallery of samples, uploads (which join the gallery), a path."""
+        groups = {"Photos": photos} if photos is not None else {
+            "In color (the network sees only their lightness)": sample_photos("color"),
+            "Black-and-white from the start": sample_photos("gray"),
+        }  # fmt: skip
         galleries = [C.figure(title, C.row(*map(self._card, group)), "none") for title, group in groups.items()]
         self._own = C.figure("Your uploads", C.row(), "none")
         self._own.layout.display = "none"
         self.upload = C.upload_button("Upload photos", True, self._take_uploads, self.status)
         self.path = W.Text(description="or a path", placeholder="photo.jpg", layout={"flex": "1 1 240px"})
         self.path.style.description_width = "72px"
-        self.open_path = C.button("Open", "folder-open", "Open the photo at this path", self._open_path, self.status)
+        self.open_path = self._button("Open", "folder-open", "Open the photo at this path", self._open_path)
         self.path.on_msg(lambda _, message, __: message.get("event") == "submit" and self.open_path.click())
         return C.panel("Photo", *galleries, self._own, C.row(self.upload, self.path, self.open_path), flex="none")
+
+    def _steering(self) -> W.Box:
+        """What the colors depend on: the network, hints, a reference."""
+        actions = self.predict, self._draw_anew, self._take_aim, self._choose_reference
+        predict, draw, aim, choose = map(self.status.reporting, actions)
+        self.network = C.control(W.Dropdown, "network", predict, options=self.networks.names)
+        self.scale = C.control(W.Dropdown, "looks at", predict, options=SCALES)
+        self.saturation = C.control(W.FloatSlider, "saturation", draw, value=1, max=2, step=0.05)
+        self.left = C.control(W.FloatSlider, "from left", aim, "64px", value=0.5, **SHARE)
+        self.top = C.control(W.FloatSlider, "from top", aim, "64px", value=0.5, **SHARE)
+        self.hint_color = C.control(W.ColorPicker, "color", aim, "64px", value="#3b6fb6")
+        self.add = self._button("Add", "plus", "The photo shall have this color here", self._add_hint)
+        undo, clear = (lambda: self._color(self.session, self.hints[:-1])), (lambda: self._color(self.session, []))
+        self.undo = self._button("Undo", "undo", "Take back the last hint", undo)
+        self.clear = self._button("Clear", "trash", "Take back all hints", clear)
+        self.given, self.reference_shown = W.HTML(describe_hints([])), W.HTML()
+        self.reference_choice = C.control(W.Dropdown, "take from", choose, options=list(self.references))
+        self.reference_upload = C.upload_button("Upload another", False, self._take_reference, self.status)
+        hints = self.left, self.top, self.hint_color, C.row(self.add, self.undo, self.clear), self.given
+        reference = self.reference_choice, C.row(self.reference_upload), self.reference_shown
+        colors = C.panel("Colors", self.network, self.scale, self.saturation)
+        panels = C.panel("Hints: you know a color", *hints), C.panel("Reference: colors of another photo", *reference)
+        return C.row(colors, *panels, align="stretch")
+
+    def _pictures(self) -> list[W.Widget]:
+        """What is shown and saved."""
+        self.result, self.truth, self.palette = C.image_box(), C.image_box(), W.HTML()
+        self.truth_figure = C.figure("As it really was", self.truth)
+        self.palette_figure = C.figure("The palette that the network chose for it", self.palette, "none")
+        draw = self.status.reporting(self._draw)
+        self.view = W.ToggleButtons(options=list(VIEWS), layout={"width": "auto"})
+        self.view.style.button_width = "72px"
+        self.view.observe(draw, "value")
+        self.amount = C.control(W.FloatSlider, "Gray to color", draw, "96px", value=1, **SHARE)
+        self.amount.layout.flex = "1 1 280px"
+        save, save_all = (lambda: self._save([self.session])), (lambda: self._save(self._uploads()))
+        self.save = self._button("Save", "download", "Write it at the photo's own size", save)
+        self.save.button_style, self.save.layout.width = "primary", "112px"
+        self.save_all = self._button("Save all uploads", "files-o", "Color and write all uploads", save_all)
+        self.save_all.layout.display = "none"
+        self.controls = [self.amount, self.saturation, self.save, self.scale, self.reference_choice]
+        self.controls += [self.add, self.undo, self.clear]
+        for control in self.controls:
+            control.disabled = True  # until there is a photo
+        pictures = C.row(C.figure("Colored by the network", self.result), self.truth_figure, align="flex-start")
+        return [pictures, C.row(self.view, self.amount, self.save, self.save_all), self.palette_figure]
 
     def _card(self, photo: Photo, name: str = "") -> W.VBox:
         """A small picture, and below it the button that shows the photo."""
         session = Session(photo, name or f"photo {len(self.choices) + 1}")
         picture, name = W.HTML(C.thumbnail(session)), session.name
-        label, show = Path(name).stem.replace("_", " "), lambda: self.show_photo(photo, name)
-        self.choices[name] = C.button(label, "", f"Color {name}", show, self.status)
+        show = partial(self.show_photo, photo, name)
+        self.choices[name] = self._button(Path(name).stem.replace("_", " "), "", f"Color {name}", show)
         self.choices[name].layout = W.Layout(width="96px", padding="0")
         return W.VBox([picture, self.choices[name]])
 
@@ -100,11 +123,10 @@ class ColorizeDemo(W.VBox):
         for number, (name, content) in enumerate(files.items(), start=1):
             self.status.say(f"Reading {name} ({number} of {len(files)}) …")
             try:
-                self._cards[name] = self._card(content, name)
+                self._cards[name], self.uploads[name] = self._card(content, name), content
                 sound.append(name)
             except ValueError as error:
                 errors.append(str(error))
-        self.uploads |= {name: files[name] for name in sound}
         self._own.children[1].children = tuple(self._cards.values())
         self._own.layout.display = None if self.uploads else "none"
         for name in sound[:1]:
@@ -116,52 +138,15 @@ class ColorizeDemo(W.VBox):
         text = self.path.value.strip().strip("\"'")
         if not text:
             raise ValueError("type the path of a photo first, or upload one")
-        self.show_photo(Path(text).expanduser(), Path(text).name)
-
-    # --- what its colors depend on: the network, hints, a reference
-
-    def _color_panel(self) -> W.VBox:
-        predict, draw = self.reporting(self.predict), self.reporting(self._draw_anew)
-        self.network = C.control(W.Dropdown, "network", predict, options=self.networks.names)
-        self.scale = C.control(W.Dropdown, "looks at", predict, options=SCALES)
-        self.saturation = C.control(W.FloatSlider, "saturation", draw, value=1, max=2, step=0.05)
-        return C.panel("Colors", self.network, self.scale, self.saturation)
-
-    def _hint_panel(self) -> W.VBox:
-        self.hints: list[Hint] = []
-        self.aim: Hint | None = None  # the one that is being prepared
-        aim = self.reporting(self._take_aim)
-        self.left = C.control(W.FloatSlider, "from left", aim, "64px", **SHARE)
-        self.top = C.control(W.FloatSlider, "from top", aim, "64px", **SHARE)
-        self.hint_color = C.control(W.ColorPicker, "color", aim, "64px", value="#3b6fb6")
-        add, undo = lambda: self._give_hints([*self.hints, self._hint()]), lambda: self._give_hints(self.hints[:-1])
-        self.add = C.button("Add", "plus", "The photo shall have this color here", add, self.status)
-        self.undo = C.button("Undo", "undo", "Take back the last hint", undo, self.status)
-        self.clear = C.button("Clear", "trash", "Take back all hints", lambda: self._give_hints([]), self.status)
-        self.given = W.HTML(describe_hints([]))
-        buttons = C.row(self.add, self.undo, self.clear)
-        return C.panel("Hints: you know a color", self.left, self.top, self.hint_color, buttons, self.given)
-
-    def _hint(self) -> Hint:
-        return Hint(self.left.value, self.top.value, self.hint_color.value)
+        self.show_photo(Path(text).expanduser())
 
     def _take_aim(self) -> None:
-        self.aim = self._hint()
+        self.aim = Hint(self.left.value, self.top.value, self.hint_color.value)
         self._draw()
 
-    def _give_hints(self, hints: list[Hint]) -> None:
-        self.hints, self.aim = hints, None
-        self.given.value = describe_hints(hints)
-        self.predict()
-
-    def _reference_panel(self) -> W.VBox:
-        self.references: dict[str, Photo | None] = {"none": None} | {p.name: p for p in sample_photos("color")}
-        choose = self.reporting(self._choose_reference)
-        self.reference_choice = C.control(W.Dropdown, "take from", choose, options=list(self.references))
-        self.reference_upload = C.upload_button("Upload another", False, self._take_reference, self.status)
-        self.reference_shown = W.HTML()
-        widgets = self.reference_choice, C.row(self.reference_upload), self.reference_shown
-        return C.panel("Reference: colors of another photo", *widgets)
+    def _add_hint(self) -> None:
+        self._take_aim()
+        self._color(self.session, [*self.hints, self.aim])
 
     def _choose_reference(self) -> None:
         name = self.reference_choice.value
@@ -176,36 +161,33 @@ class ColorizeDemo(W.VBox):
             self.reference_choice.options = list(self.references)
             self.reference_choice.value = name
 
-    # --- what is shown and saved
-
     def show_photo(self, photo: Photo, name: str = "photo") -> None:
         """Read, color and show a photo; when that fails, what was shown stays."""
-        self.status.say(f"Coloring {name} …")
-        session = Session(photo, name)
-        self._predict(session)
-        self.session = session
-        self._give_hints([])  # the old ones were another photo's; calls `predict`
+        self._color(Session(photo, name), [])  # the old hints were another photo's
 
     def predict(self) -> None:
         """Color the photo at work as the controls say, and show it."""
-        if self.session is None:
-            return
-        self.status.say(f"Coloring {self.session.name} …")
-        self._predict(self.session, self.hints)
-        self.gray = self.session.preview(0)
-        self.truth.value = C.jpeg(np.asarray(self.session.small))
-        self.palette.value = swatches(self.session.palette)
-        self.truth_figure.layout.display = None if self.session.in_color else "none"
-        self.palette_figure.layout.display = None if self.palette.value else "none"
+        if self.session is not None:
+            self._color(self.session, self.hints, self.aim)
+
+    def _color(self, session: Session, hints: list[Hint], aim: Hint | None = None) -> None:
+        self._predict(session, hints)
+        self.session, self.hints, self.aim = session, hints, aim
+        self.gray, self.given.value = session.preview(0), describe_hints(hints)
+        self.truth.value, self.palette.value = C.jpeg(np.asarray(session.small)), swatches(session.palette)
+        self.truth_figure.layout.display = None if session.in_color else "none"
+        self.palette_figure.layout.display = None if session.palette else "none"
         self.save_all.layout.display = None if len(self.uploads) > 1 else "none"
         self._draw_anew()
         for control in self.controls:
             control.disabled = False
-        self.status.say(str(self.session))
+        self.status.say(str(session))
 
-    def _predict(self, session: Session, hints: Sequence[Hint] = ()) -> None:
+    def _predict(self, session: Session, hints: Sequence[Hint] = ()) -> Session:
+        self.status.say(f"Coloring {session.name} …")
         reference = self.references[self.reference_choice.value]
         session.predict(self.networks[self.network.value], self.scale.value, hints, reference)
+        return session
 
     def _draw_anew(self) -> None:
         if self.session is not None:
@@ -219,13 +201,8 @@ class ColorizeDemo(W.VBox):
 
     def _uploads(self) -> Iterator[Session]:
         """All uploads, colored; the one at work with its hints."""
-        for number, (name, content) in enumerate(self.uploads.items(), start=1):
-            session = self.session
-            if session.source is not content:
-                self.status.say(f"Coloring {name} ({number} of {len(self.uploads)}) …")
-                session = Session(content, name)
-                self._predict(session)
-            yield session
+        for name, content in self.uploads.items():
+            yield self.session if self.session.source is content else self._predict(Session(content, name))
 
     def _save(self, sessions: Iterable[Session]) -> None:
         start, saved, link = time.perf_counter(), [], ""

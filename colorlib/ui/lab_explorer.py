@@ -16,9 +16,6 @@ class LabExplorer(W.VBox):
     """A widget to get a feeling for CIE Lab: one color by three sliders, and a photo's planes.
 
     The a* and b* planes are drawn at L* 65, times the strength; colors that sRGB lacks are marked or counted.
-
-    Args:
-        photo: A path, a file's bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
     """
 
     def __init__(self, photo: Photo):
@@ -42,7 +39,7 @@ class LabExplorer(W.VBox):
     def _show_patch(self, *_: Any) -> None:
         lab = torch.tensor([self.lightness.value, self.a.value, self.b.value]).view(3, 1, 1)
         rgb = lab_to_rgb_image(*encode_lab(lab))[0, 0].tolist()
-        code, border, words = "#{:02x}{:02x}{:02x}".format(*rgb), "solid #ccc", "inside sRGB"
+        code, border, words = f"#{bytes(rgb).hex()}", "solid #ccc", "inside sRGB"
         if out_of_gamut(lab):
             border, words = f"dashed {RED}", "outside sRGB: this is the clamped color"
         self.patch.value = (

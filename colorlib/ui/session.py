@@ -23,18 +23,11 @@ PREVIEW = 640  # longest side of a picture that goes to the browser, px
 class Session:
     """One photo at work: read once, colored on demand, shown small at any saturation, saved at its own size.
 
-    Args:
-        photo: As for `Colorizer.colorize`.
-        name: For messages and for what is saved, if the photo is not a path.
-
-    Raises:
-        PhotoError: If it cannot be read; the message starts with the name.
+    Its name, for messages and for what is saved, counts if it is not a path; a `PhotoError` starts with it.
     """
 
     def __init__(self, photo: Photo, name: str = "photo"):
-        is_path = isinstance(photo, str | os.PathLike)
-        self.name = Path(photo).name if is_path else name
-        self.source = photo if is_path or isinstance(photo, bytes) else None  # has the EXIF that a saved file keeps
+        self.source, self.name = photo, Path(photo).name if isinstance(photo, str | os.PathLike) else name
         try:
             self.image = read_photo(photo)
         except PhotoError as error:
@@ -48,18 +41,14 @@ class Session:
     def predict(
         self, colorizer: Colorizer, render_scale: int = 1, hints: Sequence[Hint] = (), reference: Photo | None = None
     ) -> None:
-        """Let a network choose the colors, unless it did so last time with the same options.
-
-        They are those of `Colorizer.colorize`, with the render size in multiples of the network's own.
-        """
+        """Let a network choose the colors, if anything is new; render sizes are in multiples of the network's own."""
         options = colorizer, render_scale, tuple(hints), reference
         if options != self._options:
             start = time.perf_counter()
             side = None if render_scale == 1 else int(render_scale) * colorizer.config.image_size
             self.ab = colorizer.predict(self.image, render_size=side, hints=hints, reference=reference)
             self.seconds = time.perf_counter() - start
-            self.palette = colorizer.palette(self.image)
-            self._options = options
+            self.palette, self._options = colorizer.palette(self.image), options
 
     def preview(self, saturation: float = 1.0) -> np.ndarray:
         """The colored photo, uint8 (h, w, 3), its longer side at most PREVIEW px; saturation 0 is gray."""
@@ -68,24 +57,24 @@ class Session:
     def save(self, folder: str | os.PathLike, saturation: float = 1.0) -> Path:
         """Write the colored photo at its own size, in its own format; return the path of the file."""
         picture = add_color(self.image, self.ab, saturation)
-        return save_picture(Path(folder) / colorized_name(self.name), picture, source=self.source)
+        return save_picture(Path(folder) / colorized_name(self.name), picture, self.source)
 
     def __str__(self) -> str:
         kind = "in color, of which the network sees only the lightness" if self.in_color else "black-and-white"
         return f"{self.name}, {self.image.width}×{self.image.height} px, {kind}: colored in {self.seconds:.2f} s."
 
 
-class Networks:
+class Networks(dict[str, Colorizer]):
     """The networks to choose from: a loaded one and its name, and all trained runs, loaded when first asked for."""
 
     def __init__(self, name: str, colorizer: Colorizer):
-        self.device, self.loaded, self.runs = colorizer.device, {name: colorizer}, find_runs()
+        super().__init__({name: colorizer})
+        self.device, self.runs = colorizer.device, find_runs()
         self.names = list(dict.fromkeys([name, *self.runs]))
 
-    def __getitem__(self, name: str) -> Colorizer:
-        if name not in self.loaded:
-            self.loaded[name] = Colorizer.from_run(self.runs[name], self.device)
-        return self.loaded[name]
+    def __missing__(self, name: str) -> Colorizer:
+        self[name] = Colorizer.from_run(self.runs[name], self.device)
+        return self[name]
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:
@@ -97,12 +86,10 @@ def shrink(image: Image.Image, side: int) -> Image.Image:
 
 def wipe(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
     """Two uint8 pictures of one size in one: `after` on the left share of the width, a white line, then `before`."""
-    width = before.shape[1]
-    line = round(share * width)
-    picture = before.copy()
-    picture[:, :line] = after[:, :line]
-    if 0 < line < width:
-        picture[:, max(0, line - 1) : line + 1] = 255
+    line = round(share * before.shape[1])
+    picture = np.hstack([after[:, :line], before[:, line:]])
+    if 0 < line < before.shape[1]:
+        picture[:, line - 1 : line + 1] = 255
     return picture
 
 
@@ -114,17 +101,16 @@ def blend(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
 def draw_hints(picture: np.ndarray, hints: Sequence[Hint], aim: Hint | None = None) -> np.ndarray:
     """Mark hints by rings filled with their colors, `aim` also by a cross, on a copy of a uint8 (H, W, 3) picture."""
     drawn = Image.fromarray(picture)
-    draw = ImageDraw.Draw(drawn)
+    draw, (width, height) = ImageDraw.Draw(drawn), drawn.size
     radius = max(6, round(max(drawn.size) / 64))
-    for hint in [*hints, *([aim] if aim else [])]:
-        x, y = hint.x * (drawn.width - 1), hint.y * (drawn.height - 1)
-        if hint is aim:
-            for ends in ([(x, 0), (x, drawn.height)], [(0, y), (drawn.width, y)]):
-                draw.line(ends, fill="black", width=3)
-                draw.line(ends, fill="white", width=1)
+    for hint in [*hints, aim] if aim else hints:
+        x, y = hint.x * (width - 1), hint.y * (height - 1)
+        for thickness, fill in ((3, "black"), (1, "white")) if hint is aim else ():
+            draw.line([(x, 0), (x, height)], fill, thickness)
+            draw.line([(0, y), (width, y)], fill, thickness)
         color = hint.color if isinstance(hint.color, str) else tuple(round(value) for value in hint.color)
         for size, fill in ((radius + 2, "black"), (radius + 1, "white"), (radius - 1, color)):
-            draw.ellipse((x - size, y - size, x + size, y + size), fill=fill)
+            draw.ellipse((x - size, y - size, x + size, y + size), fill)
     return np.asarray(drawn)
 
 
@@ -132,12 +118,12 @@ def swatches(palette: Palette | None, most: int = 12) -> str:
     """HTML of one photo's palette: the `most` used colors at L* 65, the share of the picture below; "" for None."""
     if palette is None:
         return ""
-    colors, shares = palette.colors[0], palette.shares[0]
-    row = palette_strip(colors, torch.ones(len(colors)), width=len(colors), height=1)[0].tolist()
+    colors, shares = palette.colors[0], palette.shares[0].tolist()
+    strip = palette_strip(colors, torch.ones(len(colors)), width=len(colors), height=1)[0]
     squares = [
-        f'<div title="{code}, {share:.1%} of the picture" style="width:44px;text-align:center;font-size:11px">'
-        f'<div style="height:28px;border-radius:4px;background:{code}"></div>{share:.0%}</div>'
-        for code, share in zip(("#{:02x}{:02x}{:02x}".format(*rgb) for rgb in row), shares.tolist(), strict=True)
+        f'<div title="#{code}, {share:.1%} of the picture" style="width:44px;text-align:center;font-size:11px">'
+        f'<div style="height:28px;border-radius:4px;background:#{code}"></div>{share:.0%}</div>'
+        for code, share in zip((rgb.tobytes().hex() for rgb in strip), shares, strict=True)
     ]
     return f'<div style="display:flex;flex-wrap:wrap;gap:6px">{"".join(squares[:most])}</div>'
 

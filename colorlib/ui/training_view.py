@@ -15,9 +15,6 @@ class TrainingView:
     """The loss curve and the newest sample picture of a run: ``fit(…, on_epoch=TrainingView(config.epochs))``.
 
     Make it where the picture shall appear. Each call replaces the picture, at the same size: nothing piles up or jumps.
-
-    Args:
-        epochs: Of the whole run.
     """
 
     def __init__(self, epochs: int):

@@ -47,20 +47,10 @@ def test_a_folder_with_bad_files(album, tmp_path, capsys):
     assert result.sheet == tmp_path / "out" / SHEET
 
 
-def test_finished_photos_are_skipped_and_never_overwritten_unasked(album, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    shutil.copy(album / "a.jpg", out / "a-colorized.jpg")
-    before = (out / "a-colorized.jpg").read_bytes()
-    result = run(album, out)
-    assert [path.name for path in result.skipped] == ["a.jpg"] and len(result.done) == 2
-    assert (out / "a-colorized.jpg").read_bytes() == before
-    assert len(run(album, out).skipped) == 3
-    assert len(run(album, out, overwrite=True).done) == 3 and (out / "a-colorized.jpg").read_bytes() != before
-
-
-def test_an_interrupt_is_picked_up(album, tmp_path, monkeypatch):
-    done = []
+def test_finished_photos_are_skipped_also_after_an_interrupt_and_overwritten_only_if_asked(
+    album, tmp_path, monkeypatch
+):
+    out, done = tmp_path / "out", []
 
     def save(target, *rest):
         if done:
@@ -70,11 +60,15 @@ def test_an_interrupt_is_picked_up(album, tmp_path, monkeypatch):
 
     monkeypatch.setattr("colorlib.colorize.folder.save_picture", save)
     with pytest.raises(KeyboardInterrupt):
-        run(album, tmp_path / "out")
-    assert files(tmp_path / "out") == ["a-colorized.jpg"]
+        run(album, out)
+    assert files(out) == ["a-colorized.jpg"]
     monkeypatch.undo()
-    result = run(album, tmp_path / "out")
-    assert len(result.skipped) == 1 and len(result.done) == 2 and files(tmp_path / "out") == RESULTS
+    shutil.copy(album / "a.jpg", out / "a-colorized.jpg")
+    before = (out / "a-colorized.jpg").read_bytes()
+    result = run(album, out)
+    assert [path.name for path in result.skipped] == ["a.jpg"] and len(result.done) == 2 and files(out) == RESULTS
+    assert len(run(album, out).skipped) == 3 and (out / "a-colorized.jpg").read_bytes() == before
+    assert len(run(album, out, overwrite=True).done) == 3 and (out / "a-colorized.jpg").read_bytes() != before
 
 
 @pytest.mark.parametrize("where", ["album", "album/out"])
@@ -95,15 +89,6 @@ def test_several_sources_and_names_that_collide(album, tmp_path):
     assert list(result.failed) == [other / "a.jpg"]
     assert "is already the result of" in result.failed[other / "a.jpg"]
     assert list(run(album / "trip", album).done.values()) == [album / "day 2" / "c-colorized.webp"]
-
-
-def test_options_reach_the_photos_and_wrong_ones_end_at_once(album, tmp_path):
-    run(album / "b.png", tmp_path / "out", saturation=0)
-    assert np.ptp(np.asarray(Image.open(tmp_path / "out" / "b-colorized.png")).astype(int), axis=2).max() <= 1
-    for options in ({"saturation": -1}, {"render_size": 3}, {"reference": album / "notes.jpg"}):
-        with pytest.raises(ValueError, match=r"saturation must be|render_size must be|not an image"):
-            run(album, tmp_path / "none", **options)
-    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), MemoryError()])
@@ -127,6 +112,6 @@ def test_contact_sheet_shows_before_beside_after(album, tmp_path):
     assert np.array_equal(sheet[8:48, 408:456], blobs(1)), "the second pair"
     assert np.array_equal(sheet[8:48, 604:652], np.asarray(Image.open(result.done[album / "b.png"])))
     assert (sheet[202:214, 8:60] < 128).any(), "its name"
-    shutil.copy(album / "a.jpg", tmp_path / f"{'старый ' * 12}.jpg")
-    assert contact_sheet([(tmp_path / f"{'старый ' * 12}.jpg", pairs[0][1])]).shape == (8 + 216, 400 + 8, 3)
+    long = shutil.copy(album / "a.jpg", tmp_path / f"{'старый ' * 12}.jpg")
+    assert contact_sheet([(long, pairs[0][1])]).shape == (8 + 216, 400 + 8, 3)
     assert contact_sheet(pairs * 3).shape == (3 * 216 + 8, 3 * 400 + 8, 3)

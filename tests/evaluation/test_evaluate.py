@@ -105,15 +105,6 @@ def test_constant_color_is_in_units_of_lab():
     assert ab.shape == (2, 2, 3, 4) and ab[1, :, 2, 3].tolist() == pytest.approx([0.1, -0.5])
 
 
-def test_a_metric_of_ones_own(photos):
-    def brightest(true, predicted):
-        return float(max(true.max(), predicted.max()))
-
-    table = evaluate_model(constant_color(5, 5), photos[:2], size=16, progress=False, extra={"lpips": brightest})
-    assert list(table.columns) == [*COLUMNS[:-2], "lpips", *COLUMNS[-2:]]
-    assert (table["lpips"] > 100).all() and "LPIPS" in format_summary(table)
-
-
 def test_unreadable_photos_are_named(photos, folder, capsys):
     metrics = evaluate_model(gray, [photos[0], folder / "broken.png"], size=16)
     assert list(metrics["image"]) == ["astronaut.png"] * 2

@@ -1,15 +1,13 @@
-"""Failure analysis: bins by hand, lost hues, tone changes, and photos by name."""
+"""Failure analysis: bins by hand, lost hues, and photos by name."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import blobs
-from PIL import Image
 
 from colorlib.color import lab_to_rgb
-from colorlib.evaluation import Failures, extremes, near_gray, tone_changes
-from colorlib.evaluation.failures import TONES
+from colorlib.evaluation import Failures, extremes, near_gray
 
 
 def patch(L, a, b, side=16):
@@ -60,22 +58,6 @@ def test_photos_add_up():
     assert table["share"].to_numpy() == pytest.approx(sum(one["share"] for one in alone) / 3)
     errors = sum((one["share"] * one["error"]).fillna(0) for one in alone) / 3
     assert (table["share"] * table["error"]).fillna(0).to_numpy() == pytest.approx(errors)
-
-
-def test_tones(tmp_path):
-    photos = [tmp_path / f"{i}.png" for i in range(2)]
-    for number, path in enumerate(photos):
-        Image.fromarray(blobs(number)).save(path)
-    table = tone_changes(lambda L: torch.cat([L, -L], dim=1) / 4, photos, size=24)
-    assert list(zip(table["change"], table["value"], strict=True)) == [(c, v) for c, vs in TONES.items() for v in vs]
-    assert (table.loc[table["value"] == 1, "moved"] == 0).all() and (table.loc[table["value"] != 1, "moved"] > 1).all()
-    gamma = table[table["change"] == "gamma"].set_index("value")["moved"]
-    assert gamma[0.5] > gamma[0.7] > gamma[0.85]
-    constant = tone_changes(lambda L: torch.zeros(1, 2, *L.shape[2:]), photos, size=24)
-    assert (constant["moved"] == 0).all() and (constant["chroma"] == 0).all() and constant["error"].nunique() == 1
-    alone = [tone_changes(lambda L: L.repeat(1, 2, 1, 1), [photo], size=24)["error"] for photo in photos]
-    both = tone_changes(lambda L: L.repeat(1, 2, 1, 1), photos, size=24)["error"]
-    assert both.to_numpy() == pytest.approx((alone[0] + alone[1]) / 2), "the mean over the photos"
 
 
 def scores():

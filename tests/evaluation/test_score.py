@@ -1,10 +1,7 @@
 """A tiny run scored on small photos: the files it leaves, and the photos it must not be judged on."""
 
 import json
-import sys
-import types
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,9 +10,9 @@ from skimage import data
 from skimage.color import rgb2lab
 
 from colorlib.checkpoint import save_model
-from colorlib.colorize import Colorizer, palette_strip
+from colorlib.colorize import Colorizer
 from colorlib.config import TINY
-from colorlib.evaluation import evaluate_model, format_summary, load_lpips, save_palettes, score_run, unseen
+from colorlib.evaluation import evaluate_model, format_summary, score_run, unseen
 from colorlib.evaluation.__main__ import main
 from colorlib.model import UNet
 from colorlib.photo import read_photo, resize_photo
@@ -51,7 +48,7 @@ def test_a_run_gets_its_files(run, photos, capsys):
     files = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
     assert files == [
         "best.safetensors", "comparisons/comparison_000.png", "comparisons/comparison_001.png", "failures.csv",
-        "figures/examples.png", "figures/metrics_distribution.png", "metrics.csv", "metrics_summary.txt", "tones.csv",
+        "figures/examples.png", "figures/metrics_distribution.png", "metrics.csv", "metrics_summary.txt",
     ]  # fmt: skip
     widths = {"comparisons": 840, "examples": 128 + 2 + 128 + 4, "metrics_distribution": 840}
     for picture in run.rglob("*.png"):
@@ -89,19 +86,14 @@ def test_photos_of_training_and_validation_are_left_out(run, photos):
     assert [path.stem for path in unseen(run, photos)] == ["astronaut", "camera"]
 
 
-def test_the_command_line(run, photos, capsys, monkeypatch, tmp_path):
+def test_the_command_line(run, photos, capsys, tmp_path):
     new_run(run, {"train": ["astronaut.png"]})
-    samples = {"color": photos[:2], "gray": photos[:1]}
-    monkeypatch.setattr("colorlib.evaluation.__main__.sample_photos", lambda kind="color": samples[kind])
     out = tmp_path / "there"
-    main(["--run", "tiny", "--data", str(photos[0].parent), "--show-samples", "--out", str(out)])
+    main(["--run", "tiny", "--data", str(photos[0].parent), "--out", str(out)], photos[1:2])
     text = capsys.readouterr().out
     assert "2 photos to judge on; 1 left out" in text and "Photos in color: 1" in text
-    assert [path.name for path in (out / "comparisons").iterdir()] == ["comparison_000.png"], "camera alone is unseen"
+    assert [path.name for path in (out / "comparisons").iterdir()] == ["comparison_000.png"], "camera alone is shown"
     assert set(pd.read_csv(out / "metrics.csv")["image"]) == {"camera.png", "chelsea.png"}
-    half, old = (np.asarray(Image.open(out / "figures" / f"{name}.png")) for name in ("palettes", "black_and_white"))
-    assert half.shape == (262, 132, 3) and old.shape == (524, 264, 3)
-    assert np.array_equal(old[4:260, 4:260], resize_photo(read_photo(photos[0]), 256))
     assert not (run / "metrics.csv").exists()
 
 
@@ -120,52 +112,3 @@ def test_baselines_and_other_runs_stand_beside(run, photos, outputs, capsys):
     older = evaluate_model(Colorizer.from_run("older", precision="float32").predict_ab, photos[2:], progress=False)
     assert metrics["psnr"][1] == pytest.approx(older["psnr"][0], abs=1e-3)
     assert "original recipe beats gray" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("palette", [0, 4])
-def test_palettes_are_shown_below_the_colored_photos(outputs, photos, tmp_path, palette):
-    """And these below the photos as they are; without a palette, the picture ends there."""
-    new_run(outputs / "mine", palette=palette)
-    save_palettes("mine", photos[:2], tmp_path / "deep" / "a.png")
-    picture = np.asarray(Image.open(tmp_path / "deep" / "a.png"))
-    assert picture.shape == (2 * 260 + 4 + (28 if palette else 0), 2 * 260 + 4, 3)
-    colorizer = Colorizer.from_run("mine", precision="float32")
-    for photo, left in zip(photos[:2], (4, 264), strict=True):
-        column, true = picture[:, left : left + 256], resize_photo(read_photo(photo), 256)
-        assert np.array_equal(column[4:260], true) and np.array_equal(column[264:520], colorizer.colorize(true))
-        if palette:
-            chosen = colorizer.palette(true)
-            assert np.array_equal(column[524:548], palette_strip(chosen.colors[0], chosen.shares[0], width=256))
-
-
-# LPIPS, without the download
-
-
-class Network(torch.nn.Module):
-    def __init__(self, net):
-        super().__init__()
-        assert net == "alex"
-
-    def forward(self, x, y):
-        assert x.shape == y.shape == (1, 3, 8, 8) and x.min() == -1 and x.max() == 1
-        return (x - y).abs().mean(dim=(1, 2, 3), keepdim=True)
-
-
-def offline(net):
-    raise OSError("no route to host")
-
-
-def test_lpips_sees_pictures_from_minus_one_to_one_or_says_what_is_missing(monkeypatch):
-    name = "torchmetrics.functional.image.lpips"
-    for i in range(1, 5):
-        monkeypatch.setitem(sys.modules, ".".join(name.split(".")[:i]), types.ModuleType(name))
-    monkeypatch.setattr(sys.modules[name], "_NoTrainLpips", Network, raising=False)
-    true = np.zeros((8, 8, 3), dtype=np.uint8)
-    true[..., 0] = 255
-    assert load_lpips()(true, true) == 0 and load_lpips()(true, true[..., ::-1].copy()) == pytest.approx(4 / 3)
-    monkeypatch.setattr(sys.modules[name], "_NoTrainLpips", offline)
-    with pytest.raises(OSError, match=r"cannot be computed \(no route to host\): pip install 'colorlib\[lpips\]'"):
-        load_lpips()
-    monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(OSError, match=r"LPIPS cannot be computed \(.*torchmetrics"):
-        load_lpips()

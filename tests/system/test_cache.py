@@ -60,13 +60,13 @@ def test_pixels_are_those_that_pillow_resizes(photos, tmp_path, folder, side, re
     assert torch.equal(torch.get_rng_state(), before), "dropout must not depend on whether the cache was there"
 
 
-def change_size(path: Path) -> None:
+def same_time(path: Path) -> None:
     before = path.stat()
     save(99, path, side=13)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@pytest.mark.parametrize("change", [lambda path: save(99, path), change_size, Path.unlink])
+@pytest.mark.parametrize("change", [lambda path: save(99, path), same_time, Path.unlink])
 def test_a_changed_file_is_noticed(own, tmp_path, change):
     PhotoCache(own, 16, tmp_path / "cache")
     change(own[2])

@@ -32,21 +32,17 @@ def make_photos(folder: Path, suffix: str = ".jpg", count: int = 2) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("below", ["", "val2017"])
-def test_the_variable_comes_first(monkeypatch, tmp_path, below):
-    make_photos(tmp_path / "data/val2017")
-    photos = make_photos(tmp_path / "mine" / below)
-    monkeypatch.setenv("COLORLIB_COCO", str(tmp_path / "mine"))
-    assert find_coco() == photos
-
-
-@pytest.mark.parametrize("folder", ["nowhere", "data", "train2017"])
-def test_a_wrong_variable(monkeypatch, tmp_path, folder):
-    make_photos(tmp_path / "train2017")  # photos, but another split's
+def test_the_variable_comes_first_and_must_be_right(monkeypatch, tmp_path):
     make_photos(tmp_path / "input/val2017")
-    monkeypatch.setenv("COLORLIB_COCO", str(tmp_path / folder))
-    with pytest.raises(FileNotFoundError, match=rf"COLORLIB_COCO.*{folder}"):
-        find_coco()
+    photos = make_photos(tmp_path / "mine/val2017")
+    for folder in ("mine", "mine/val2017"):
+        monkeypatch.setenv("COLORLIB_COCO", str(tmp_path / folder))
+        assert find_coco() == photos
+    make_photos(tmp_path / "train2017")  # photos, but another split's
+    for folder in ("nowhere", "train2017"):
+        monkeypatch.setenv("COLORLIB_COCO", str(tmp_path / folder))
+        with pytest.raises(FileNotFoundError, match=rf"COLORLIB_COCO.*{folder}"):
+            find_coco()
 
 
 @pytest.mark.parametrize(
@@ -70,30 +66,19 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def offer(monkeypatch, tmp_path_factory):
-    """Offers a zip at COCO's address, with these members; returns its path, from which it is served."""
-    folder = tmp_path_factory.mktemp("server")
-
-    def offer(members: dict[str, bytes]) -> Path:
-        with zipfile.ZipFile(folder / "val2017.zip", "w") as zipped:
-            for name, content in members.items():
-                zipped.writestr(name, content)
-        content = (folder / "val2017.zip").read_bytes()
-        numbers = len(members), len(content), f"md5:{hashlib.md5(content).hexdigest()}"
-        monkeypatch.setattr(coco, "COCO_SPLITS", {"val2017": numbers})
-        return folder / "val2017.zip"
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server:
+def served(monkeypatch, tmp_path_factory):
+    """The zip of ten photos that is offered at COCO's address: its path, from which it is served."""
+    path = tmp_path_factory.mktemp("server") / "val2017.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name, content in PHOTOS.items():
+            zipped.writestr(f"val2017/{name}", content)
+    checksum = f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}"
+    monkeypatch.setattr(coco, "COCO_SPLITS", {"val2017": (len(PHOTOS), path.stat().st_size, checksum)})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=path.parent)) as server:
         monkeypatch.setattr(coco, "COCO_URL", f"http://127.0.0.1:{server.server_port}")
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        yield offer
+        yield path
         server.shutdown()
-
-
-@pytest.fixture
-def served(offer):
-    """The zip that is offered, of ten photos."""
-    return offer({f"val2017/{name}": content for name, content in PHOTOS.items()})
 
 
 def assert_complete(folder: Path) -> None:
@@ -110,16 +95,6 @@ def test_download(served, tmp_path, capfd):
     assert "val2017.zip: 100%" in shown.out and "10/10" in shown.out and shown.err == ""
 
 
-@pytest.mark.parametrize("lost", [0, 1])
-def test_a_zip_that_is_there_is_used_if_it_is_whole(served, tmp_path, lost):
-    content = served.read_bytes()
-    (tmp_path / "val2017.zip").write_bytes(content[: len(content) - lost])
-    if not lost:
-        served.unlink()
-    download_coco(str(tmp_path))
-    assert_complete(tmp_path)
-
-
 def test_offline_or_damaged_leaves_nothing_and_says_what_to_do(served, tmp_path):
     content = served.read_bytes()
     served.unlink()
@@ -132,14 +107,6 @@ def test_offline_or_damaged_leaves_nothing_and_says_what_to_do(served, tmp_path)
     served.write_bytes(content)
     download_coco(tmp_path / "coco")
     assert_complete(tmp_path / "coco")
-
-
-@pytest.mark.parametrize("name", ["../escaped.jpg", "val2017/../../escaped.jpg", "/escaped.jpg"])
-def test_no_member_leaves_the_folder(offer, tmp_path, name):
-    offer({"val2017/1.jpg": b"photo", name: b"bad"})
-    folder = download_coco(tmp_path / "coco")
-    assert [path for path in tmp_path.rglob("escaped.jpg") if path.parent != folder] == []
-    assert not Path("/escaped.jpg").exists() and os.listdir(tmp_path / "coco") == ["val2017"]
 
 
 def test_no_room_or_an_unfinished_folder(served, tmp_path, monkeypatch):

@@ -1,12 +1,11 @@
 """Two processes train like one; one process does not notice that there could be more."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.distributed as dist
+from conftest import torchrun
 
 from colorlib.config import Config
 from colorlib.data import ColorizationDataset, get_dataloader, split_paths
@@ -15,9 +14,9 @@ from colorlib.train import TrainState, fit, main, validate_epoch
 
 CPU = torch.device("cpu")
 # of ten photos: an epoch has 14 items, in batches of 4, 4, 4 and 2; 3 photos validate
-CONFIG = Config(
+SETTINGS = Config(
     width=4, depth=4, dropout=0.0, image_size=16, photo_size=16, val_fraction=0.3, test_fraction=0.0, batch_size=4,
-    learning_rate=2e-3, precision="float32", num_workers=0, samples=2, seed=3, crops_per_photo=2, ema=0.75,
+    learning_rate=2e-3, precision="float32", num_workers=0, samples=2, seed=3, crops_per_photo=2, ema=0.75, palette=3,
 )  # fmt: skip
 SCRIPT = """
 import json, sys, time
@@ -79,9 +78,9 @@ def train_by_hand(state: TrainState, L: torch.Tensor, ab: torch.Tensor, shares: 
     model, kept, total = state.train_model.train(), [], 0.0
     state.optimizer.zero_grad()
     for k in range(shares):
-        loss = (model(L[k::shares]) - ab[k::shares]).abs().mean() / shares
-        loss.backward()
-        total += loss.item()
+        predicted, palette = model.forward_with_palette(L[k::shares])
+        (state.loss(L[k::shares], predicted, ab[k::shares], palette) / shares).backward()
+        total += (predicted - ab[k::shares]).abs().mean().item() / shares
         kept = kept or [buffer.clone() for buffer in model.buffers()]
     for buffer, value in zip(model.buffers(), kept, strict=True):
         buffer.copy_(value)
@@ -91,28 +90,28 @@ def train_by_hand(state: TrainState, L: torch.Tensor, ab: torch.Tensor, shares: 
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_where_one_stopped_and_one_where_they_stopped(tmp_path, photo_folder, photos, capsys):
-    run = tmp_path / "run"
-    fit(CONFIG.replace(epochs=1), photos, run, device="cpu")
+@pytest.mark.parametrize("likelihood", [0.0, 0.05])
+def test_two_processes_train_as_one_does_and_go_on_where_it_stopped(tmp_path, photo_folder, photos, likelihood):
+    """With a palette; without its likelihood, some of its weights get no gradient."""
+    run, config = tmp_path / "run", SETTINGS.replace(palette_likelihood=likelihood)
+    fit(config.replace(epochs=1), photos, run, device="cpu")
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "script.py"]
-    command += [str(tmp_path), str(photo_folder), CONFIG.replace(epochs=2).to_json()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
+    arguments = str(tmp_path), str(photo_folder), config.replace(epochs=2).to_json()
+    printed = torchrun("script.py", *arguments, folder=tmp_path)
     found = [json.loads((tmp_path / f"found {k}.json").read_text()) for k in (0, 1)]
     assert found == [[0, 2, [3, 1], 1, False, False], [1, 2, [3, 1], 1, True, True]]
     for line in ("continuing run after epoch 1 of 2", "epoch   2/2"):
-        assert done.stdout.count(line) == 1, "only the main process talks"
-    history = fit(CONFIG.replace(epochs=3), photos, run, device="cpu")
+        assert printed.count(line) == 1, "only the main process talks"
+    history = fit(config.replace(epochs=3), photos, run, device="cpu")
 
-    split = split_paths(photos, CONFIG.val_fraction, CONFIG.test_fraction, CONFIG.seed)
-    train, val = ColorizationDataset(split["train"], CONFIG, augment=True), ColorizationDataset(split["val"], CONFIG)
-    torch.manual_seed(CONFIG.seed)
-    state = TrainState(CONFIG, CPU, total_steps=12)
+    split = split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
+    train, val = ColorizationDataset(split["train"], config, augment=True), ColorizationDataset(split["val"], config)
+    torch.manual_seed(config.seed)
+    state = TrainState(config, CPU, total_steps=12)
     for epoch, shares in enumerate((1, 2, 1)):
         train.set_epoch(epoch)
-        loader = get_dataloader(train, CONFIG.batch_size, True, state.epoch_seed)
+        loader = get_dataloader(train, config.batch_size, True, state.epoch_seed)
         loss = sum(train_by_hand(state, batch["L"], batch["ab"], shares) for batch in loader) / len(train)
-        losses = loss, *validate_epoch(state, get_dataloader(val, CONFIG.batch_size))
+        losses = loss, *validate_epoch(state, get_dataloader(val, config.batch_size))
         assert tuple(history.loc[epoch, ["train_loss", "val_loss", "gray_loss"]]) == pytest.approx(losses, rel=1e-4)
         state.history.append({})

@@ -65,18 +65,15 @@ def test_colabs_module_and_a_repository_that_is_read_only(monkeypatch, tmp_path)
 
 
 def test_describe_and_print_environment(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "scikit-image", "no-such-package"))
+    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package"))
     described = environment.describe_environment()
     assert list(described) == ["platform", "python", "versions", "device", "cores", "commit"]
     assert json.loads(json.dumps(described)) == described and described["device"]
     assert described["python"] == platform.python_version() and 1 <= described["cores"] <= psutil.cpu_count()
-    assert described["versions"] | {"scikit-image": ""} == {
-        "numpy": np.__version__, "scikit-image": "", "no-such-package": "not installed",
-    }  # fmt: skip
+    assert described["versions"] == {"numpy": np.__version__, "no-such-package": "not installed"}
     assert str(tmp_path) not in json.dumps(described) and socket.gethostname() not in described.values()
     environment.print_environment()
-    lines = capsys.readouterr().out.splitlines()
-    assert f"numpy{' ' * 12}{np.__version__}" in lines and len(lines) == 8
+    assert f"numpy{' ' * 12}{np.__version__}" in capsys.readouterr().out.splitlines()
 
 
 def test_commit(tmp_path, monkeypatch):

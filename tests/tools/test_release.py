@@ -2,16 +2,20 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 import colorlib
 from colorlib.checkpoint import BEST, find_run, load_model
+from colorlib.colorize import palette_strip
 from colorlib.config import RELEASE, Config
 from colorlib.data import sample_photos
 from colorlib.evaluation import count_wins, evaluate_model, format_summary
+from colorlib.photo import read_photo, resize_photo
 from tools import release as tool
 
 FOLDER = tool.RELEASE
@@ -20,7 +24,7 @@ FOLDER = tool.RELEASE
 def test_everything_that_is_read_is_there():
     names = {path.name for path in FOLDER.iterdir()}
     assert names >= {*tool.RECORD, BEST, "metrics.csv", "metrics_summary.txt", "ablation.csv", "MODEL_CARD.md"}
-    assert names >= {"baseline.json", "failures.csv", "tones.csv"}
+    assert names >= {"baseline.json", "failures.csv"}
     figures = {path.name for path in (FOLDER / "figures").iterdir()}
     assert figures == {"examples.png", "palettes.png", "black_and_white.png", "metrics_distribution.png"}
 
@@ -74,3 +78,15 @@ def test_large_weights_are_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         tool.main()
     assert "MB of weights: the repository stays small" in capsys.readouterr().err
+
+
+def test_palettes_are_shown_below_the_colored_photos(tmp_path):
+    photos = sample_photos()[:2]
+    tool.save_palettes(photos, tmp_path / "palettes.png")
+    picture = np.asarray(Image.open(tmp_path / "palettes.png"))
+    assert picture.shape == (2 * 260 + 4 + 28, 2 * 260 + 4, 3)
+    for photo, left in zip(photos, (4, 264), strict=True):
+        column, true = picture[:, left : left + 256], resize_photo(read_photo(photo), 256)
+        palette = colorlib.load().palette(true)
+        assert np.array_equal(column[4:260], true)
+        assert np.array_equal(column[524:548], palette_strip(palette.colors[0], palette.shares[0], width=256))

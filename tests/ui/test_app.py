@@ -1,6 +1,5 @@
 """The web page, without a browser: what its events do, its settings, and what it says when something is wrong."""
 
-import importlib
 import re
 import runpy
 import sys
@@ -43,9 +42,7 @@ def call(page, name: str, *values):
     return next(block.fn for block in page.fns.values() if block.name == name)(*values)
 
 
-def test_the_page_has_what_it_promises_and_sends_nothing_elsewhere(page):
-    kinds = {type(block).__name__ for block in page.blocks.values()}
-    assert kinds >= {"File", "Gallery", "ImageSlider", "ColorPicker", "DownloadButton", "HTML"}
+def test_the_page_offers_all_samples_and_networks_and_sends_nothing_elsewhere(page):
     gallery = next(block for block in page.blocks.values() if isinstance(block, gr.Gallery))
     assert len(gallery.value) == len(sample_photos("color")) + len(sample_photos("gray"))
     networks = next(block for block in page.blocks.values() if isinstance(block, gr.Dropdown))
@@ -69,6 +66,10 @@ def test_a_photo_is_opened_and_colored_by_all_options(page, run):
     assert board[150, 225].tolist() == [255, 0, 0], "the hint is marked"
     assert palette == "" and re.match(r"chelsea\.png, 451×300 px, in color.*: colored in \d+\.\d\d s\.", words)
     assert all(value["__type__"] == "update" for value in call(page, "show", None, *options)), "no photo: no change"
+    button = app.save_full_size(session, 0.5)
+    assert button.visible and button.label == "Download chelsea-colorized.png"
+    with Image.open(button.value["path"] if isinstance(button.value, dict) else button.value) as picture:
+        assert np.array_equal(np.asarray(picture), expected) and Path(picture.filename).name == "chelsea-colorized.png"
 
 
 def test_clicks_become_a_reference_and_hints(page):
@@ -77,20 +78,9 @@ def test_clicks_become_a_reference_and_hints(page):
     assert call(page, "take_sample", event) == (path, None) and call(page, "take_reference", path) == path
     event.index = [50, 0]
     first = call(page, "add_hint", event, session, [], "rgba(255, 127.6, 0, 1)")
-    assert first == [Hint(1, 0, "#ff8000")]
+    assert first == [Hint(1, 0, (255, 127.6, 0))]
     event.index = [25, 20]
     assert call(page, "add_hint", event, session, first, "#0000ff") == [*first, Hint(0.5, 0.5, "#0000ff")]
-
-
-def test_the_file_has_the_photos_size_and_format(run, tmp_path):
-    path = tmp_path / "big.jpg"
-    Image.fromarray(blobs(0, 800, 1000)).save(path)
-    session = Session(path)
-    session.predict(Colorizer.from_run(run, "cpu"))
-    button = app.save_full_size(session, 0.5)
-    assert button.visible and button.label == "Download big-colorized.jpg"
-    with Image.open(button.value["path"] if isinstance(button.value, dict) else button.value) as picture:
-        assert picture.size == (1000, 800) and Path(picture.filename).name == "big-colorized.jpg"
 
 
 @pytest.mark.parametrize("event", ["open_file", "take_reference"])
@@ -102,8 +92,7 @@ def test_what_is_wrong_is_said_in_words(page, event, tmp_path):
 
 
 def test_a_missing_or_damaged_run_is_said(outputs, capsys):
-    assert app.main(["--run", "none"]) == 1
-    assert capsys.readouterr().err.startswith("error: no run 'none'")
+    assert app.main(["--run", "none"]) == 1 and capsys.readouterr().err.startswith("error: no run 'none'")
     (outputs / "bad").mkdir()
     (outputs / "bad" / "best.safetensors").write_text("no weights")
     assert app.main(["--run", "bad", "--device", "cpu"]) == 1
@@ -133,5 +122,3 @@ def test_without_gradio_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.delitem(sys.modules, "colorlib.ui.app")
     with pytest.raises(SystemExit, match=r"needs Gradio.*: pip install '\.\[app\]'"):
         runpy.run_module("colorlib.ui.app", run_name="__main__")
-    with pytest.raises(ModuleNotFoundError, match=r"needs Gradio.*: pip install '\.\[app\]'"):
-        importlib.import_module("colorlib.ui.app")

@@ -1,15 +1,10 @@
 """The view of CIE Lab, driven in plain Python; test_ipywidgets7.py runs it in 7.7.1, too."""
 
 from conftest import blobs
-from test_demo import chroma, everything_in, shown
+from test_demo import chroma, shown
 
 from colorlib.data import sample_photos
 from colorlib.ui import LabExplorer
-
-
-def test_only_widgets_that_work_everywhere():
-    names = {type(widget).__name__ for widget in everything_in(LabExplorer(blobs(0)))}
-    assert names == {"LabExplorer", "Box", "GridBox", "VBox", "HTML", "Image", "FloatSlider"}
 
 
 def test_one_color():

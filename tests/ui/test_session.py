@@ -12,9 +12,8 @@ from PIL import Image
 from colorlib.colorize import Colorizer, Hint, add_color
 from colorlib.config import Config
 from colorlib.palette import Palette
-from colorlib.photo import PhotoError
-from colorlib.ui import Session, blend, describe_hints, draw_hints, swatches, wipe
-from colorlib.ui.session import PREVIEW, shrink
+from colorlib.ui import Session, blend, draw_hints, swatches, wipe
+from colorlib.ui.session import PREVIEW
 
 CONFIG = Config(width=4, depth=4, image_size=32)
 
@@ -62,19 +61,6 @@ def test_what_is_said_of_a_photo(tmp_path):
     assert not gray.in_color and str(gray) == "sea.png, 30×20 px, black-and-white: colored in 0.00 s."
 
 
-def test_a_broken_photo_is_called_by_its_name(tmp_path):
-    with pytest.raises(PhotoError, match=r"^mine\.jpg: not an image file"):
-        Session(b"no photo", "mine.jpg")
-    (tmp_path / "there.jpg").write_text("no photo")
-    with pytest.raises(PhotoError, match=r"^there\.jpg: not an image file"):
-        Session(tmp_path / "there.jpg")
-
-
-def test_shrink_keeps_the_aspect_and_never_enlarges():
-    photo = Image.fromarray(blobs(0, 40, 80))
-    assert shrink(photo, 20).size == (20, 10) and shrink(photo, 100).size == (80, 40) and photo.size == (80, 40)
-
-
 def test_wipe_and_blend():
     before, after = np.zeros((4, 10, 3), np.uint8), np.full((4, 10, 3), 200, np.uint8)
     for mix in (wipe, blend):
@@ -104,9 +90,3 @@ def test_swatches_show_the_most_used_colors():
     assert len(set(re.findall(r"background:(#[0-9a-f]{6})", code))) == 2
     assert "#9e9e9e, 10.0% of the picture" in swatches(palette), "ab of 0 is a gray"
     assert swatches(None) == ""
-
-
-def test_hints_are_listed():
-    assert "none yet" in describe_hints([])
-    text = describe_hints([Hint(0.3, 0.5, "#123456"), Hint(1, 0, "#fedcba")])
-    assert "30%, 50%" in text and "100%, 0%" in text and "background:#123456" in text
