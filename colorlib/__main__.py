@@ -16,10 +16,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, and folders of them")
     parser.add_argument("-o", "--out", required=True, help="folder for the results, name-colorized.jpg and so on")
     parser.add_argument("--saturation", type=float, default=1.0, help="strength of the colors; 0: gray (default: 1)")
+    parser.add_argument(
+        "--vividness", type=float, help="0 to 1: from the mean to the likeliest color (default: the run's)"
+    )
     parser.add_argument("--render-size", type=int, help="side in which the network sees the photo, px")
     parser.add_argument("--reference", metavar="PHOTO", help="a photo whose colors the results take on")
-    hint = "a color that the photo shall have at a point: --hint 0.5 0.3 #3060c0 (shares of width and height)"
+    hint = "a color that the photo shall have at a point: --hint 0.5 0.3 '#3060c0' (shares of width and height)"
     parser.add_argument("--hint", nargs=3, action="append", default=[], metavar=("X", "Y", "COLOR"), help=hint)
+    change = "recolor what wears a color of the palette: --palette brown=teal"
+    pairs = {"dest": "recolor", "type": lambda text: text.split("="), "action": "append", "default": []}
+    parser.add_argument("--palette", metavar="FROM=TO", help=change, **pairs)
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
     parser.add_argument("--overwrite", action="store_true", help="color anew what is in the folder already")
     options = vars(parser.parse_args(arguments))

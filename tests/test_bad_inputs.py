@@ -14,10 +14,20 @@ from PIL import Image
 
 from colorlib.__main__ import main
 from colorlib.checkpoint import BEST, CheckpointError, load_model, save_model
-from colorlib.colorize import Colorizer, Hint, SaveError, add_color, colorize_folder, palette_strip, save_picture
+from colorlib.colorize import (
+    Colorizer,
+    Hint,
+    SaveError,
+    add_color,
+    colorize_folder,
+    palette_strip,
+    recolor_palette,
+    save_picture,
+)
 from colorlib.config import Config
 from colorlib.data import find_images
 from colorlib.model import UNet
+from colorlib.palette import Palette
 from colorlib.photo import PhotoError
 
 CONFIG = Config(width=4, depth=4, image_size=16)
@@ -61,6 +71,7 @@ def save_and_fail(folder, monkeypatch, code):
 
 
 color = COLORIZER.colorize
+PALETTE = Palette(torch.zeros(1, 2, 2), torch.zeros(1, 2, 4, 4), torch.ones(1, 2))
 
 
 def hint(*values):
@@ -88,7 +99,10 @@ BAD = {
     "a render size of a half": (lambda f, _: color(PHOTO, render_size=64.5), ValueError, "whole number, 16 to .*64.5"),
     "a hint outside": (lambda f, _: hint(1.2, 0.5, "#ff0000"), ValueError, "shares of width and .*got 1.2, 0.5"),
     "a hint nowhere": (lambda f, _: hint(float("nan"), 0, "#ff0000"), ValueError, "shares of width and .*got nan"),
-    "a hint's name of a color": (lambda f, _: hint(0.5, 0.5, "red"), ValueError, "written #rrggbb, .*got 'red'"),
+    "no name of a color": (lambda f, _: hint(0.5, 0.5, "reddish"), ValueError, "such as navy, .*got 'reddish'"),
+    "too vivid": (lambda f, _: color(PHOTO, vividness=1.5), ValueError, "vividness must be between 0 and 1, got 1.5"),
+    "no palette": (lambda f, _: color(PHOTO, recolor=[("red", "tan")]), ValueError, "has no palette .*another run"),
+    "half a change": (lambda f, _: recolor_palette(PALETTE, ["red"]), ValueError, "pairs of colors, .*got 'red'"),
     "a hint beyond 255": (lambda f, _: hint(0.5, 0.5, (300, 0, 0)), ValueError, "in 0 to 255; got .300, 0, 0"),
     "colors of two photos": (lambda f, _: add_color(PHOTO, torch.zeros(2, 2, 4, 4)), ValueError, "of one photo, ab"),
     "L of three channels": (lambda f, _: COLORIZER.predict_ab(torch.zeros(1, 3, 9, 9)), ValueError, "of shape .B, 1, "),

@@ -1,5 +1,6 @@
 """The notebooks: saved outputs that are honest, and a run of all of them from fresh kernels in three layouts."""
 
+import html
 import json
 import os
 import re
@@ -12,13 +13,19 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from colorlib.config import Config
 from colorlib.data import sample_photos
+from colorlib.evaluation import summarize
+from colorlib.metrics import METRICS
+from colorlib.model import UNet
 from tools import notebooks as tool
 
 OVERLAY = tool.ROOT / ".venv" / "overlay-ipywidgets7"
 REPORT = tool.NOTEBOOKS[-1]
+RELEASE = tool.ROOT / "outputs" / "release"
 
 
 @pytest.fixture(params=tool.NOTEBOOKS, ids=lambda path: path.stem)
@@ -186,20 +193,129 @@ def test_without_colorlib_the_first_cell_says_what_to_do(tmp_path, hidden_instal
     assert result.returncode == 1 and "colorlib is not here. Kaggle: Add Input" in result.stderr
 
 
+# --- the report: its numbers, words and references are those of the files ------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report():
+    return nbformat.read(REPORT, as_version=4)
+
+
+def prose(book):
+    """What a reader sees, without markup: outputs and markdown, spaces single, minus signs and apostrophes plain."""
+    texts = [output.data.get("text/html") or output.data.get("text/markdown", "") for output in outputs_of(book)[1:]]
+    texts += [cell.source for cell in book.cells if cell.cell_type == "markdown"]
+    text = html.unescape(re.sub(r"<[^>]+>", " ", "\n".join(texts)))
+    return re.sub(r"\s+", " ", text.replace("−", "-").replace("’", "'").replace("**", ""))
+
+
+def release_scores(metrics):
+    """Mean scores on the photos in color, by metric and method."""
+    return summarize(metrics).set_index(["subset", "metric", "method"])["mean"]["in_color"]
+
+
+def claimed_worse(text, other):
+    """The metrics in which the report says that the release is worse than another method."""
+    claim = re.search(rf"worse than {other} in (.*?)\.(?: |$)", text).group(1)
+    labels = {name: re.escape(metric.label) for name, metric in METRICS.items()}
+    return {name for name, label in labels.items() if re.search(rf"(?<!\w)(?<!Pooled ){label} \(", claim)}
+
+
+def worse(scores, other):
+    return {
+        name
+        for name, metric in METRICS.items()
+        if metric.higher_is_better is not None
+        and (scores[name]["model"] < scores[name][other]) == metric.higher_is_better
+        and scores[name]["model"] != scores[name][other]
+    }
+
+
+def test_report_has_no_typed_result(report):
+    """No score of the release stands in the prose: PSNR, SSIM and the like of ours come from the files."""
+    summary = summarize(pd.read_csv(RELEASE / "metrics.csv"))
+    numbers = {f"{row.mean:.{METRICS[row.metric].digits}f}" for row in summary.itertuples()}
+    numbers = {number for number in numbers if len(number) >= 5}  # 23.45, 0.913
+    for cell in report.cells:
+        if cell.cell_type == "markdown":
+            typed = set(re.findall(r"(?<![\d.])\d+\.\d{2,4}(?!\d)", cell.source)) & numbers
+            assert not typed, cell.source[:80]
+
+
+def test_what_the_report_refers_to_is_there(report):
+    """Figures and tables are numbered by their keys; sections, contents and references match."""
+    shown = "\n".join(str(output.get("data", "")) for output in outputs_of(report))
+    source = "\n".join(cell.source for cell in report.cells)
+    typed = "\n".join(cell.source for cell in report.cells if cell.cell_type == "markdown")
+    for word in ("Figure", "Table"):
+        numbers = [int(number) for number in re.findall(rf"<b>{word} (\d+)\.</b>", shown)]
+        assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 9
+        assert not re.search(rf"{word}s? \d", source.replace("Figure 3", "", 1)), "use ref(key)"  # once, in a docstring
+    assert set(re.findall(r'href="#(\w+)"', shown)) <= set(re.findall(r' id="(\w+)"', shown))
+    headings = re.findall(r"^##+ (.+)$", typed, flags=re.M)
+    assert set(re.findall(r"Sections?\s(\d\.\d)", source)) <= {heading.split()[0] for heading in headings}
+    links = re.findall(r"^ *- \[(.+)\]\(#(.+)\)$", typed, flags=re.M)
+    assert links == [(heading, heading.replace(" ", "-")) for heading in headings if heading != "Contents"]
+    body, references = source.split("## References")
+    cited = {n for group in re.findall(r"(?<![\w\"')\]])\[(\d+(?:, \d+)*)\]", body) for n in group.split(", ")}
+    assert cited == set(re.findall(r"^(\d+)\. ", references, flags=re.M))
+
+
+def test_the_reports_words_follow_from_the_files(report):
+    text, metrics, history = prose(report), *(pd.read_csv(RELEASE / f"{name}.csv") for name in ("metrics", "history"))
+    scores = release_scores(metrics)
+    for words, name in (
+        ("mean PSNR is {} dB {}", "psnr"),
+        ("pooled PSNR is {} dB {}", "pooled_psnr"),
+        ("RMSE {} levels {}", "rmse"),
+    ):
+        difference = scores[name]["model"] - scores[name]["gray"]
+        assert words.format(f"{abs(difference):.2f}", "above" if difference > 0 else "below") in text
+    for other in {*metrics["method"]} - {"model"}:
+        assert claimed_worse(text, other if other == "gray" else f"the {other}") == worse(scores, other)
+    best = history.loc[history["val_loss"].idxmin()]
+    share = best["val_loss"] / best["gray_loss"] - 1
+    assert f"network is {100 * abs(share):.0f}% {'above' if share > 0 else 'below'} gray" in text
+    assert f"lowest after epoch {best['epoch']:.0f}:" in text
+
+
+def test_the_reports_receptive_field_is_that_of_the_gradient(report):
+    config = Config.from_json((RELEASE / "config.json").read_text(encoding="utf-8"))
+    model = UNet(width=1, depth=config.depth, residual_blocks=config.residual_blocks).double().eval()
+    for weights in model.parameters():
+        torch.nn.init.constant_(weights, 0.1)  # no ReLU blocks what comes in
+    field = int(re.search(r"depends on a square of (\d+) input pixels", prose(report)).group(1))
+    side = -(-2 * field // 2**config.depth) * 2**config.depth
+    x = L = torch.ones(1, 1, side, side, dtype=torch.double, requires_grad=True)
+    for level, block in enumerate(model.down):
+        x = block(x)
+        if level >= 2 and config.residual_blocks:
+            x = model.deeper[level - 2](x)
+    model.bottleneck(x)[0, 0, side // 2 ** (config.depth + 1), side // 2 ** (config.depth + 1)].backward()
+    assert (L.grad[0, 0].sum(dim=0) > 0).sum() == field
+
+
+def test_the_printed_report_has_at_most_twenty_pages():
+    assert 10 < len(re.findall(rb"/Type\s*/Page\b", REPORT.with_suffix(".pdf").read_bytes())) <= 20
+
+
 @pytest.mark.slow
-def test_a_changed_number_changes_the_report(tmp_path, monkeypatch):
-    """Executed against other scores, the prose says other numbers, and files that are missing are named."""
+def test_changed_files_change_the_reports_numbers_and_words(tmp_path, monkeypatch):
+    """Executed against a release that is worse than gray, the report says so."""
     release = tmp_path / "release"
-    shutil.copytree(tool.ROOT / "outputs" / "release", release)
-    for name in ("failures.csv", "tones.csv"):
-        (release / name).unlink()
-    metrics = pd.read_csv(release / "metrics.csv")
-    metrics.loc[metrics["method"] == "model", "psnr"] = 33.33
+    shutil.copytree(RELEASE, release)
+    metrics, history = (pd.read_csv(release / f"{name}.csv") for name in ("metrics", "history"))
+    metrics.loc[metrics["method"] == "model", ["psnr", "ssim", "rmse", "ab_histogram"]] = 11.11, 0.5, 70.0, 0.05
+    history["val_loss"] += 1
     metrics.to_csv(release / "metrics.csv", index=False)
+    history.to_csv(release / "history.csv", index=False)
     monkeypatch.setenv("COLORLIB_RELEASE", str(release))
     monkeypatch.delenv("MPLBACKEND", raising=False)
     tool.execute(REPORT, tmp_path / "report.ipynb")
-    book = nbformat.read(tmp_path / "report.ipynb", as_version=4)
-    text = "\n".join(str(output.get("data", "")) for output in outputs_of(book))
-    assert text.count("33.33") >= 3
-    assert all(f"`{name}.csv` is not among the files" in text for name in ("failures", "tones"))
+    text, scores = prose(nbformat.read(tmp_path / "report.ipynb", as_version=4)), release_scores(metrics)
+    assert text.count("11.11") >= 3 and f"mean PSNR is {scores['psnr']['gray'] - 11.11:.2f} dB below gray's" in text
+    assert "no closer to the truth than gray" in text and "% above gray." in text
+    for other in {*metrics["method"]} - {"model", "gray"}:
+        assert f"dB behind the {other}; the interval excludes zero" in text
+        assert {"psnr", "ssim"} <= claimed_worse(text, f"the {other}") == worse(scores, other)
+        assert "ab_histogram" not in claimed_worse(text, f"the {other}")

@@ -7,7 +7,7 @@ the photo's own L: the eye takes details from lightness, and color may be coarse
 import copy
 import os
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from colorlib.checkpoint import find_run, load_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
-from colorlib.colorize.hints import Hint, spread_hints
+from colorlib.colorize.hints import Color, Hint, spread_hints
+from colorlib.colorize.swatches import recolor_palette
 from colorlib.colorize.transfer import transfer_colors
 from colorlib.config import Config
 from colorlib.model import ResidualBlock, UNet, UNetBlock
@@ -29,7 +30,6 @@ from colorlib.system import pick_device, pick_precision
 RENDER_SIZES = range(16, 1025)  # sides of the square in which the network may look at a photo, px
 CPU_STRIP, GPU_STRIP = 2**16, 2**22  # pixels joined at a time: what a CPU's cache holds, what keeps a GPU busy
 EPS = 0.1  # the guided filter's ε, added to the variance of scaled L: the least mean error on validation photos
-SWATCH_L = 0.3  # scaled: an L* of 65
 
 
 class Colorizer:
@@ -56,37 +56,50 @@ class Colorizer:
         """
         return cls(*load_model(find_run(run), pick_device(device)), precision)
 
-    def colorize(
-        self, photo: Photo, saturation: float = 1.0, *, render_size: int | None = None, hints: Sequence[Hint] = (),
-        reference: Photo | None = None,
-    ) -> np.ndarray:  # fmt: skip
+    def colorize(self, photo: Photo, saturation: float = 1.0, **options: Any) -> np.ndarray:
         """Color a photo at its own size, uint8 (H, W, 3); its lightness is kept.
 
         Args:
             photo: A path, a file's bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
             saturation: Factor on a* and b*, 0 for gray.
-            render_size: Side of the square in which the network sees the photo, px; None: `config.image_size`.
-            hints: Colors for single points, see `spread_hints`.
-            reference: A photo whose colors the result takes on, see `transfer_colors`.
+            **options: As for `predict`.
 
         Raises:
             ValueError: If an option is out of its range, or a photo cannot be read (`PhotoError`).
         """
         image = read_photo(photo)
-        ab = self.predict(image, render_size=render_size, hints=hints, reference=reference)
-        return add_color(image, ab, saturation)
+        return add_color(image, self.predict(image, **options), saturation)
 
     @torch.inference_mode()
     def predict(
-        self, photo: Photo, *, render_size: int | None = None, hints: Sequence[Hint] = (),
-        reference: Photo | None = None,
+        self, photo: Photo, *, vividness: float | None = None, render_size: int | None = None,
+        recolor: Sequence[tuple[Color, Color]] = (), hints: Sequence[Hint] = (), reference: Photo | None = None,
     ) -> Tensor:  # fmt: skip
-        """Guess the scaled ab (1, 2, S, S) that `add_color` takes, S the render size; the arguments of `colorize`."""
+        """Guess the small colors that `add_color` takes: scaled ab (1, 2, S, S), S the render size.
+
+        Args:
+            photo: As for `colorize`.
+            vividness: From the mean (0) to the likeliest (1) of each pixel's palette colors; None: the network's own.
+            render_size: Side of the square in which the network sees the photo, px; None: `config.image_size`.
+            recolor: Pairs of colors: what wears the first one of the palette gets the second, see `recolor_palette`.
+            hints: Colors for single points, see `spread_hints`.
+            reference: A photo whose colors the result takes on, see `transfer_colors`.
+        """
+        vividness = self.config.vividness if vividness is None else vividness
+        if not 0 <= vividness <= 1:
+            raise ValueError(f"vividness must be between 0 and 1, got {vividness}")
         L = self.network_input(photo, render_size)
-        ab = self._run_network(L)
+        ab = self._run_network(L, vividness)
         if reference is not None:
             reference_L, reference_ab = _scaled_lab(resize_photo(read_photo(reference), L.shape[-1]))
-            ab = transfer_colors(L, ab, reference_L, self._run_network(reference_L), reference_ab)
+            guess = self._run_network(reference_L, vividness)
+            ab = transfer_colors(L, ab, reference_L, guess, reference_ab)
+        if recolor:
+            palette = self._palette(L)
+            if palette is None:
+                raise ValueError("this network has no palette whose colors could be changed: choose another run")
+            change = recolor_palette(palette, recolor).paint(vividness) - palette.paint(vividness)
+            ab = (ab + _resize_ab(change.to(ab), ab.shape[2:])).clamp(-1, 1)
         return spread_hints(L, ab, hints)
 
     def network_input(self, photo: Photo, render_size: int | None = None) -> Tensor:
@@ -95,13 +108,13 @@ class Colorizer:
             raise ValueError(f"render_size must be a whole number, 16 to 1024 px, or None; got {render_size!r}")
         return _scaled_lab(resize_photo(read_photo(photo), render_size or self.config.image_size))[0]
 
-    def _run_network(self, L: Tensor) -> Tensor:
+    def _run_network(self, L: Tensor, vividness: float) -> Tensor:
         """The network's ab for L of any size, float32, on its device."""
-        vividness = {"vividness": self.config.vividness} if isinstance(self.network, UNet) else {}
+        option = {"vividness": vividness} if isinstance(self.network, UNet) else {}
         L = L.to(self.device, self.dtype)
-        ab = self.network(L, **vividness).float()
+        ab = self.network(L, **option).float()
         if self.config.flip_tta:
-            ab = (ab + self.network(L.flip(-1), **vividness).float().flip(-1)) / 2
+            ab = (ab + self.network(L.flip(-1), **option).float().flip(-1)) / 2
         return ab
 
     @torch.inference_mode()
@@ -112,17 +125,19 @@ class Colorizer:
         small, side = L.float(), self.config.image_size
         if L.shape[2:] != (side, side):
             small = F.interpolate(small, (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
-        return _resize_ab(self._run_network(small), L.shape[2:])
+        return _resize_ab(self._run_network(small, self.config.vividness), L.shape[2:])
 
     @torch.inference_mode()
     def palette(self, photo: Photo) -> Palette | None:
         """Get the colors that the network chose for a photo, the most used one first; None if it has no palette."""
+        palette = self._palette(self.network_input(photo))
+        return palette and Palette(*(values[:, palette.shares[0].argsort(descending=True)] for values in palette))
+
+    def _palette(self, L: Tensor) -> Palette | None:
         if not getattr(self.model, "palette", None):
             return None
-        L = self.network_input(photo).to(self.device, self.dtype)
-        palette = Palette(*(values.float().cpu() for values in self.network.forward_with_palette(L)[1]))
-        order = palette.shares[0].argsort(descending=True)
-        return Palette(*(values[:, order] for values in palette))
+        palette = self.network.forward_with_palette(L.to(self.device, self.dtype))[1]
+        return Palette(*(values.float().cpu() for values in palette))
 
 
 @torch.inference_mode()
@@ -175,16 +190,6 @@ class GuidedUpsampler:
         rows = self.small[:, :, above].lerp(self.small[:, :, (above + 1).clamp(max=last)], (position - above)[:, None])
         rows = F.interpolate(rows, (count, self.width), mode="bilinear")
         return (rows[:, :2] + rows[:, 2:4] * (L - rows[:, 4:])).clamp(-1, 1)
-
-
-def palette_strip(colors: Tensor, shares: Tensor, width: int = 256, height: int = 24) -> np.ndarray:
-    """Draw scaled ab (K, 2) as a strip of swatches of L* 65, clamped to sRGB, each as wide as its share (K,)."""
-    if colors.ndim != 2 or colors.shape[1] != 2 or shares.shape != colors.shape[:1]:
-        raise ValueError(f"expected colors (K, 2) and shares (K,), got {tuple(colors.shape)}, {tuple(shares.shape)}")
-    rgb = lab_to_rgb_image(torch.full((1, 1, len(colors)), SWATCH_L), colors.cpu().T[:, None])[0]  # (K, 3)
-    ends = (shares.cpu().double().cumsum(dim=0) / shares.sum().item() * width).round().long()
-    column = torch.searchsorted(ends, torch.arange(width), right=True).clamp(max=len(colors) - 1)
-    return np.tile(rgb[column], (height, 1, 1))
 
 
 def _scaled_lab(picture: np.ndarray | Image.Image, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

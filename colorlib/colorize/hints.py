@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from PIL import ImageColor
 from scipy import sparse
 from scipy.sparse import linalg
 from torch import Tensor
@@ -19,25 +20,26 @@ LEAST_VARIANCE = 1e-3  # of L around a pixel, so that noise in a flat part is no
 LEAST_WEIGHT = 1e-6  # of a neighbor, so that no pixel is cut off from all others
 
 
+Color = str | Sequence[float]  # "#3060c0", "3060c0" or a name such as "navy"; or red, green and blue in 0…255
+
+
 class Hint(NamedTuple):
     """A color that a photo shall have at a point; only its a* and b* count, the lightness stays the photo's."""
 
     x: float  # share of the photo's width, from the left, in [0, 1]
     y: float  # share of its height, from the top, in [0, 1]
-    color: str | Sequence[float]  # "#rrggbb", or red, green and blue in 0…255
+    color: Color
 
 
-def hint_ab(hint: Hint) -> Tensor:
-    """Get the scaled ab (2,) of a hint's color, float32; `ValueError` if its point or its color is none."""
-    x, y, color = hint
-    if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise ValueError(f"a hint's x and y are shares of width and height, 0 to 1; got {x}, {y}")
+def color_ab(color: Color) -> Tensor:
+    """Get the scaled ab (2,) of a color, float32; `ValueError` if it is none."""
     if isinstance(color, str):
-        if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
-            raise ValueError(f"a hint's color is written #rrggbb, such as #3060c0; got {color!r}")
-        color = bytes.fromhex(color[1:])
+        try:
+            color = ImageColor.getrgb(f"#{color}" if re.fullmatch("[0-9a-fA-F]{6}", color) else color)
+        except ValueError:
+            raise ValueError(f"a color is a name such as navy, or #rrggbb such as #3060c0; got {color!r}") from None
     if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-        raise ValueError(f"a hint's color has red, green and blue in 0 to 255; got {tuple(color)}")
+        raise ValueError(f"a color has red, green and blue in 0 to 255; got {tuple(color)}")
     return encode_lab(rgb_to_lab(torch.tensor(list(color), dtype=torch.float32).view(3, 1, 1) / 255))[1].flatten()
 
 
@@ -54,9 +56,10 @@ def spread_hints(L: Tensor, ab: Tensor, hints: Sequence[Hint]) -> Tensor:
     height, width = L.shape[2:]
     wanted = {}
     for hint in hints:
-        color = hint_ab(hint).numpy()
+        if not (0 <= hint.x <= 1 and 0 <= hint.y <= 1):
+            raise ValueError(f"a hint's x and y are shares of width and height, 0 to 1; got {hint.x}, {hint.y}")
         row, column = min(int(hint.y * height), height - 1), min(int(hint.x * width), width - 1)
-        wanted[row * width + column] = color
+        wanted[row * width + column] = color_ab(hint.color).numpy()
     before = ab[0].flatten(1).T.cpu().double().numpy()  # (h·w, 2)
     fixed = np.array(list(wanted))
     free = np.setdiff1d(np.arange(height * width), fixed)

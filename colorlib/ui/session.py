@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from colorlib.checkpoint import find_runs
-from colorlib.colorize import Colorizer, Hint, add_color, colorized_name, palette_strip, save_picture
+from colorlib.colorize import Colorizer, Hint, add_color, colorized_name, save_picture, swatch_colors
 from colorlib.metrics import is_in_color
 from colorlib.palette import Palette
 from colorlib.photo import Photo, PhotoError, read_photo
@@ -119,11 +118,10 @@ def swatches(palette: Palette | None, most: int = 12) -> str:
     if palette is None:
         return ""
     colors, shares = palette.colors[0], palette.shares[0].tolist()
-    strip = palette_strip(colors, torch.ones(len(colors)), width=len(colors), height=1)[0]
     squares = [
         f'<div title="#{code}, {share:.1%} of the picture" style="width:44px;text-align:center;font-size:11px">'
         f'<div style="height:28px;border-radius:4px;background:#{code}"></div>{share:.0%}</div>'
-        for code, share in zip((rgb.tobytes().hex() for rgb in strip), shares, strict=True)
+        for code, share in zip((rgb.tobytes().hex() for rgb in swatch_colors(colors)), shares, strict=True)
     ]
     return f'<div style="display:flex;flex-wrap:wrap;gap:6px">{"".join(squares[:most])}</div>'
 

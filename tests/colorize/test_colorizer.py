@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from conftest import Constant
 from hypothesis import strategies as st
 from PIL import Image
-from skimage.color import lab2rgb
 
 import colorlib
 from colorlib.checkpoint import BEST, load_model, save_model
@@ -248,17 +247,16 @@ def test_palette_is_the_networks_with_the_most_used_color_first(extended, precis
             assert abs(expected.spreads[0, number] - spread) < tolerance
 
 
-FOUR = torch.tensor([[0.0, 0.0], [0.25, 0.1], [-0.2, 0.2], [1.0, 1.0]])
-
-
-@pytest.mark.parametrize(
-    ("shares", "widths"),
-    [([0.5, 0.25, 0.125, 0.125], [8, 4, 2, 2]), ([0.125, 0.125, 0.25, 0.5], [2, 2, 4, 8]),
-     ([1 / 3, 1 / 3, 1 / 3, 0.0], [5, 6, 5, 0]), ([0.99, 0.004, 0.003, 0.003], [16, 0, 0, 0])],
-)  # fmt: skip
-def test_swatches_have_their_colors_and_are_as_wide_as_their_shares(shares, widths):
-    """Of L* 65, by scikit-image; in the order in which they come; clamped where sRGB lacks them."""
-    strip = palette_strip(FOUR, torch.tensor(shares), 16, height=3)
-    colors = 255 * lab2rgb(np.concatenate([np.full((4, 1), 65.0), 128 * FOUR.numpy()], axis=1))
-    assert strip.shape == (3, 16, 3) and strip.dtype == np.uint8
-    assert np.abs(strip - colors.repeat(widths, axis=0)).max() <= 1
+def test_vividness_and_recolored_palettes_reach_the_picture(extended):
+    photo = sample_photos()[1]
+    colorizer = Colorizer(extended, CONFIG, "float32")
+    before, likeliest = colorizer.predict(photo), colorizer.predict(photo, vividness=1)
+    vivid = Colorizer(extended, CONFIG.replace(vividness=1.0), "float32")
+    assert torch.equal(vivid.predict(photo), likeliest) and not torch.equal(before, likeliest)
+    palette = colorizer.palette(photo)
+    code = "#{:02x}{:02x}{:02x}".format(*palette_strip(palette.colors[0, :1], torch.ones(1))[0, 0])
+    change = (colorizer.predict(photo, recolor=[(code, "navy")]) - before)[0]
+    weights = F.interpolate(palette.weights(), change.shape[1:], mode="bilinear")[0]
+    worn = (weights * torch.cdist(palette.colors[0], palette.colors[0, :1]).lt(0.02)[..., None]).sum(0)
+    assert change.norm(dim=0)[worn > worn.median()].mean() > change.norm(dim=0)[worn < worn.median()].mean()
+    assert torch.equal(colorizer.predict(photo, recolor=[(code, code)]), before)

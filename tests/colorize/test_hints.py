@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from colorlib.color import encode_lab, rgb_to_lab
-from colorlib.colorize import Hint, hint_ab, spread_hints
+from colorlib.colorize import Hint, color_ab, spread_hints
 from colorlib.data import sample_photos
 from colorlib.photo import read_photo, resize_photo, to_tensor
 
@@ -25,7 +25,8 @@ def test_a_hint_holds_at_its_point_and_nearby_but_not_beyond_an_edge():
     after = spread_hints(halves(), before, [Hint(0.25, 0.5, RED)])
     wanted = encode_lab(rgb_to_lab(torch.tensor([0xB0, 0x30, 0x30]).view(3, 1, 1) / 255))[1].flatten()  # RED
     assert torch.allclose(colors_at(after, 0.25, 0.5), wanted, atol=1e-5)
-    assert torch.allclose(hint_ab(Hint(1, 1, (0xB0, 0x30, 0x30))), wanted)
+    assert all(torch.allclose(color_ab(same), wanted) for same in ((0xB0, 0x30, 0x30), "b03030", "rgb(176, 48, 48)"))
+    assert torch.equal(color_ab("red"), color_ab("#f00"))
     change = (after - before).norm(dim=1)[0] / (wanted - 0.05).norm()
     assert change[20, 9:15].min() > 0.8, "nearby"
     assert change[20, 23] > 2 * change[20, 25] and change[:, 26:].max() < 0.1, "the edge stops it"
@@ -37,15 +38,15 @@ def test_no_hint_no_change_and_the_later_of_two_counts():
     before = torch.rand(1, 2, 12, 12)
     assert torch.equal(spread_hints(torch.zeros(1, 1, 12, 12), before, []), before)
     after = spread_hints(torch.zeros(1, 1, 12, 12), before, [Hint(0.5, 0.5, RED), Hint(0.51, 0.5, BLUE)])
-    assert torch.allclose(colors_at(after, 0.5, 0.5), hint_ab(Hint(0, 0, BLUE)), atol=1e-5)
+    assert torch.allclose(colors_at(after, 0.5, 0.5), color_ab(BLUE), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (9, 9)])
 def test_corners_and_a_single_pixel(size):
     after = spread_hints(torch.rand(1, 1, *size), torch.zeros(1, 2, *size), [Hint(0, 0, RED), Hint(1, 1, BLUE)])
     assert torch.isfinite(after).all()
-    assert torch.allclose(after[0, :, -1, -1], hint_ab(Hint(0, 0, BLUE)), atol=1e-5)
-    assert size == (1, 1) or torch.allclose(after[0, :, 0, 0], hint_ab(Hint(0, 0, RED)), atol=1e-5)
+    assert torch.allclose(after[0, :, -1, -1], color_ab(BLUE), atol=1e-5)
+    assert size == (1, 1) or torch.allclose(after[0, :, 0, 0], color_ab(RED), atol=1e-5)
 
 
 def test_hints_bring_photos_closer_to_the_truth():
