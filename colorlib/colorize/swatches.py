@@ -12,7 +12,7 @@ from colorlib.palette import Palette
 from colorlib.photo import to_tensor
 
 SWATCH_L = 0.3  # scaled: an L* of 65
-REACH = 0.08  # scaled ab, 10 units: how far a palette color may lie from the one that is changed
+REACH = 0.03  # scaled ab, 4 units: how far a palette color may lie from the one that is changed
 
 
 def swatch_colors(colors: Tensor) -> np.ndarray:

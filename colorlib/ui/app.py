@@ -88,7 +88,7 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
             scale, hints, reference, strength = options
             if session is None:
                 return [gr.skip()] * len(shown)
-            session.predict(networks[network], scale, hints, reference)
+            session.predict(networks[network], scale, hints=hints, reference=reference)
             colored, squares = session.preview(strength), swatches(session.palette)
             pictures = (session.preview(0), colored), draw_hints(colored, hints), colored
             words = squares and f"<p>The network's palette for it</p>{squares}", html.escape(str(session))

@@ -12,15 +12,17 @@ import numpy as np
 
 from colorlib.colorize import Colorizer, Hint
 from colorlib.data import sample_photos
+from colorlib.palette import Palette
 from colorlib.photo import Photo
 from colorlib.system import outputs_dir
 from colorlib.ui import controls as C
-from colorlib.ui.session import Networks, Session, blend, describe_hints, draw_hints, swatches, wipe
+from colorlib.ui.session import Networks, Session, blend, describe_hints, draw_hints, swatch_codes, wipe
 
 LINK_BYTES = 3_000_000  # larger files get no download link
 VIEWS = {"Wipe": wipe, "Blend": blend}
 SCALES = [("its own size", 1), ("2 times its size", 2), ("3 times its size", 3), ("4 times its size", 4)]
 SHARE = {"max": 1, "step": 0.01}  # a slider's range
+SWATCHES = 8  # of a palette, that can be changed
 
 
 class ColorizeDemo(W.VBox):
@@ -39,6 +41,8 @@ class ColorizeDemo(W.VBox):
         self.choices: dict[str, W.Button] = {}  # the gallery's buttons, by file name
         self.uploads: dict[str, bytes] = {}
         self._cards: dict[str, W.VBox] = {}  # of the uploads
+        self.pickers: list[tuple[str, W.ColorPicker]] = []  # the palette's colors, as the network chose them
+        self._shown_palette: Palette | None = None
         self._button = partial(C.button, status=self.status)
         first, last = self._photo_panel(photos), self._steering()
         rows = [first, self.status, *self._pictures(), last]
@@ -69,6 +73,8 @@ class ColorizeDemo(W.VBox):
         self.network = C.control(W.Dropdown, "network", predict, options=self.networks.names)
         self.scale = C.control(W.Dropdown, "looks at", predict, options=SCALES)
         self.saturation = C.control(W.FloatSlider, "saturation", draw, value=1, max=2, step=0.05)
+        start = self.networks[self.network.value].config.vividness
+        self.vividness = C.control(W.FloatSlider, "vividness", predict, value=start, max=1, step=0.05)
         self.left = C.control(W.FloatSlider, "from left", aim, "64px", value=0.5, **SHARE)
         self.top = C.control(W.FloatSlider, "from top", aim, "64px", value=0.5, **SHARE)
         self.hint_color = C.control(W.ColorPicker, "color", aim, "64px", value="#3b6fb6")
@@ -81,15 +87,19 @@ class ColorizeDemo(W.VBox):
         self.reference_upload = C.upload_button("Upload another", False, self._take_reference, self.status)
         hints = self.left, self.top, self.hint_color, C.row(self.add, self.undo, self.clear), self.given
         reference = self.reference_choice, C.row(self.reference_upload), self.reference_shown
-        colors = C.panel("Colors", self.network, self.scale, self.saturation)
+        colors = C.panel("Colors", self.network, self.scale, self.saturation, self.vividness)
         panels = C.panel("Hints: you know a color", *hints), C.panel("Reference: colors of another photo", *reference)
         return C.row(colors, *panels, align="stretch")
 
     def _pictures(self) -> list[W.Widget]:
         """What is shown and saved."""
-        self.result, self.truth, self.palette = C.image_box(), C.image_box(), W.HTML()
+        self.result, self.truth, self.palette = C.image_box(), C.image_box(), C.row()
+        self.palette.layout.width, self.palette.layout.flex_flow = "100%", "row nowrap"
         self.truth_figure = C.figure("As it really was", self.truth)
-        self.palette_figure = C.figure("The palette that the network chose for it", self.palette, "none")
+        self.reset = self._button("Reset", "undo", "The colors that the network chose", self._reset_palette)
+        title = "The palette that the network chose for it: pick another color, and what wears it changes"
+        self.palette_figure = C.figure(title, W.VBox([self.palette, self.reset], layout={"width": "100%"}), "none")
+        self.palette_figure.layout.align_self = "stretch"
         draw = self.status.reporting(self._draw)
         self.view = W.ToggleButtons(options=list(VIEWS), layout={"width": "auto"})
         self.view.style.button_width = "72px"
@@ -101,7 +111,7 @@ class ColorizeDemo(W.VBox):
         self.save.button_style, self.save.layout.width = "primary", "112px"
         self.save_all = self._button("Save all uploads", "files-o", "Color and write all uploads", save_all)
         self.save_all.layout.display = "none"
-        self.controls = [self.amount, self.saturation, self.save, self.scale, self.reference_choice]
+        self.controls = [self.amount, self.saturation, self.vividness, self.save, self.scale, self.reference_choice]
         self.controls += [self.add, self.undo, self.clear]
         for control in self.controls:
             control.disabled = True  # until there is a photo
@@ -174,19 +184,45 @@ class ColorizeDemo(W.VBox):
         self._predict(session, hints)
         self.session, self.hints, self.aim = session, hints, aim
         self.gray, self.given.value = session.preview(0), describe_hints(hints)
-        self.truth.value, self.palette.value = C.jpeg(np.asarray(session.small)), swatches(session.palette)
+        self.truth.value = C.jpeg(np.asarray(session.small))
         self.truth_figure.layout.display = None if session.in_color else "none"
-        self.palette_figure.layout.display = None if session.palette else "none"
+        self._show_palette()
         self.save_all.layout.display = None if len(self.uploads) > 1 else "none"
         self._draw_anew()
         for control in self.controls:
             control.disabled = False
         self.status.say(str(session))
 
+    def _show_palette(self) -> None:
+        """Make a color picker for each of the most used colors, unless they are there already."""
+        palette = self.session.palette
+        for part in (self.palette_figure, self.vividness):
+            part.layout.display = None if palette else "none"
+        if palette is not self._shown_palette and palette:
+            self._shown_palette, self.pickers, boxes = palette, [], []
+            for code, share in list(zip(*swatch_codes(palette), strict=True))[:SWATCHES]:
+                picker = W.ColorPicker(value=code, concise=True, layout={"width": "32px"})
+                picker.observe(self.status.reporting(self.predict), "value")
+                self.pickers.append((code, picker))
+                below = W.HBox([picker, W.HTML(f"{share:.0%}")])
+                boxes.append(
+                    W.VBox([W.HTML(), below], layout={"flex": f"{share:.3f} 1 64px", "align_items": "stretch"})
+                )
+            self.palette.children = boxes
+        for (_, picker), box in zip(self.pickers, self.palette.children, strict=True):
+            box.children[0].value = f'<div style="height:24px;background:{picker.value};border-radius:4px"></div>'
+
+    def _reset_palette(self) -> None:
+        for code, picker in self.pickers:
+            picker.value = code
+
     def _predict(self, session: Session, hints: Sequence[Hint] = ()) -> Session:
         self.status.say(f"Coloring {session.name} …")
         reference = self.references[self.reference_choice.value]
-        session.predict(self.networks[self.network.value], self.scale.value, hints, reference)
+        changes = [(code, picker.value) for code, picker in self.pickers if picker.value != code]
+        recolor = changes if session is self.session else []  # another photo has another palette
+        options = {"vividness": self.vividness.value, "recolor": recolor, "hints": hints, "reference": reference}
+        session.predict(self.networks[self.network.value], self.scale.value, **options)
         return session
 
     def _draw_anew(self) -> None:

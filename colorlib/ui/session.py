@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -35,19 +36,20 @@ class Session:
         self.in_color = is_in_color(np.asarray(self.small))
         self.ab: Tensor | None = None
         self.palette: Palette | None = None
-        self.seconds, self._options = 0.0, ()
+        self.seconds, self._asked = 0.0, None
 
-    def predict(
-        self, colorizer: Colorizer, render_scale: int = 1, hints: Sequence[Hint] = (), reference: Photo | None = None
-    ) -> None:
+    def predict(self, colorizer: Colorizer, render_scale: int = 1, **options: Any) -> None:
         """Let a network choose the colors, if anything is new; render sizes are in multiples of the network's own."""
-        options = colorizer, render_scale, tuple(hints), reference
-        if options != self._options:
-            start = time.perf_counter()
-            side = None if render_scale == 1 else int(render_scale) * colorizer.config.image_size
-            self.ab = colorizer.predict(self.image, render_size=side, hints=hints, reference=reference)
-            self.seconds = time.perf_counter() - start
-            self.palette, self._options = colorizer.palette(self.image), options
+        asked = colorizer, render_scale, options
+        if asked == self._asked:
+            return
+        start = time.perf_counter()
+        side = None if render_scale == 1 else int(render_scale) * colorizer.config.image_size
+        self.ab = colorizer.predict(self.image, render_size=side, **options)
+        self.seconds = time.perf_counter() - start
+        if self._asked is None or self._asked[0] is not colorizer:
+            self.palette = colorizer.palette(self.image)
+        self._asked = asked
 
     def preview(self, saturation: float = 1.0) -> np.ndarray:
         """The colored photo, uint8 (h, w, 3), its longer side at most PREVIEW px; saturation 0 is gray."""
@@ -113,15 +115,19 @@ def draw_hints(picture: np.ndarray, hints: Sequence[Hint], aim: Hint | None = No
     return np.asarray(drawn)
 
 
+def swatch_codes(palette: Palette) -> tuple[list[str], list[float]]:
+    """The colors of one photo's palette at L* 65 as #rrggbb, and the share of the picture that each paints."""
+    return [f"#{rgb.tobytes().hex()}" for rgb in swatch_colors(palette.colors[0])], palette.shares[0].tolist()
+
+
 def swatches(palette: Palette | None, most: int = 12) -> str:
-    """HTML of one photo's palette: the `most` used colors at L* 65, the share of the picture below; "" for None."""
+    """HTML of one photo's palette: the `most` used colors, the share of the picture below; "" for None."""
     if palette is None:
         return ""
-    colors, shares = palette.colors[0], palette.shares[0].tolist()
     squares = [
-        f'<div title="#{code}, {share:.1%} of the picture" style="width:44px;text-align:center;font-size:11px">'
-        f'<div style="height:28px;border-radius:4px;background:#{code}"></div>{share:.0%}</div>'
-        for code, share in zip((rgb.tobytes().hex() for rgb in swatch_colors(colors)), shares, strict=True)
+        f'<div title="{code}, {share:.1%} of the picture" style="width:44px;text-align:center;font-size:11px">'
+        f'<div style="height:28px;border-radius:4px;background:{code}"></div>{share:.0%}</div>'
+        for code, share in zip(*swatch_codes(palette), strict=True)
     ]
     return f'<div style="display:flex;flex-wrap:wrap;gap:6px">{"".join(squares[:most])}</div>'
 

@@ -192,6 +192,16 @@ def test_other_runs_color_the_same_photo(colorizer, outputs):
     expected = Colorizer.from_run(outputs / "other", device="cpu").colorize(CHELSEA)
     assert np.abs(demo.color - expected.astype(int)).mean() < 1
     demo.network.value = "painter"
-    assert demo.palette_figure.layout.display is None and demo.palette.value.count("background:#") == 4
+    assert demo.palette_figure.layout.display is None and len(demo.pickers) == 4
+    demo.vividness.value = 0.9
+    painter = Colorizer.from_run(outputs / "painter", device="cpu")
+    assert np.abs(demo.color - painter.colorize(CHELSEA, vividness=0.9).astype(int)).mean() < 1
+    before_change, (code, picker) = demo.result.value, demo.pickers[0]
+    picker.value = "#ff0000"
+    expected = painter.colorize(CHELSEA, vividness=0.9, recolor=[(code, "#ff0000")])
+    assert np.abs(demo.color - expected.astype(int)).mean() < 1 and demo.result.value != before_change
+    assert demo.pickers[0][1] is picker, "the picker that was opened stays"
+    demo.reset.click()
+    assert demo.result.value == before_change and picker.value == code
     demo.network.value = "first"
     assert demo.result.value == before

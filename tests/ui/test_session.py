@@ -46,11 +46,11 @@ def test_options_reach_the_network_which_runs_only_for_other_ones(colorizer, mon
     for _ in range(2):
         session.predict(colorizer)
     for scale, reference in ((2, None), (2, b"photo")):
-        session.predict(colorizer, scale, hints, reference)
-    names, values = ("render_size", "hints", "reference"), ((None, (), None), (64, hints, None), (64, hints, b"photo"))
-    assert asked == [dict(zip(names, value, strict=True)) for value in values]
+        session.predict(colorizer, scale, hints=hints, reference=reference)
+    options = [{"reference": reference, "hints": hints, "render_size": 64} for reference in (None, b"photo")]
+    assert asked == [{"render_size": None}, *options]
     other = Colorizer(Constant(-0.3, 0.2), CONFIG)
-    session.predict(other, 2, hints, None)
+    session.predict(other, 2, hints=hints)
     assert torch.equal(session.ab, other.predict(session.image, render_size=64, hints=hints))
 
 
