@@ -123,10 +123,11 @@ def clean(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 _make_slim(output)
             if output.output_type == "stream":
                 output.text = _as_in_a_terminal(output.text)
-                if not output.text.strip():
-                    continue
                 if outputs and outputs[-1].output_type == "stream" and outputs[-1].name == output.name:
                     outputs[-1].text += output.text
+                    continue
+                output.text = output.text.lstrip("\n")
+                if not output.text.strip():
                     continue
             outputs.append(output)
         cell.outputs = outputs
@@ -140,7 +141,7 @@ def _as_in_a_terminal(text: str) -> str:
         lines.append(next((piece for piece in reversed(line.split("\r")) if piece.strip()), ""))
     if BAR.search(lines[-1]):  # no line end came after it
         lines[-1] = ""
-    return "\n".join(line for line in lines if not BAR.search(line)).lstrip("\n")
+    return "\n".join(line for line in lines if not BAR.search(line))
 
 
 def _make_slim(output: nbformat.NotebookNode) -> None:
