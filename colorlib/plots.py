@@ -40,13 +40,7 @@ SHOWN = {name: METRICS[name] for name in ("psnr", "ssim", "rmse", "snr")}  # bel
 def show_images(images: Sequence[Any], titles: Sequence[str] | None = None, columns: int = 4) -> Figure:
     """Show pictures in rows of at most `columns`, with a title each.
 
-    Args:
-        images: RGB (H, W, 3) or gray (H, W), uint8 (0…255) or float (0…1), or what NumPy turns into those.
-        titles: One for each picture.
-        columns: At most.
-
-    Raises:
-        ValueError: No picture, another shape or range, or a wrong number of titles.
+    They are RGB (H, W, 3) or gray (H, W), uint8 (0…255) or float (0…1), or what NumPy turns into those.
     """
     pictures = [np.asarray(image) for image in images]
     titles = [""] * len(pictures) if titles is None else titles
@@ -69,14 +63,8 @@ def plot_comparison(
 ) -> Figure:
     """Show gray, the prediction, the photo and the prediction's error side by side.
 
-    The error of a pixel is the mean of |true − predicted| over its channels, in 8-bit levels, on a scale of 0 to 100.
-
-    Args:
-        gray: uint8 (H, W, 3), as are the next two.
-        predicted: The prediction.
-        true: The photo.
-        scores: As `evaluate_model` hands them to on_photo; those of "gray" and of the model stand below their pictures.
-        title: Above the figure.
+    Pictures are uint8 (H, W, 3). The error of a pixel is the mean of |true − predicted| over its channels, in 8-bit
+    levels, on a scale of 0 to 100. Scores, as `evaluate_model` hands them to on_photo, stand below their pictures.
     """
     scores = scores or {}
     error = np.abs(true.astype(float) - predicted).mean(axis=2)
@@ -165,11 +153,8 @@ def plot_steps(losses: Sequence[tuple[float, float]]) -> Figure:
 def plot_ab_histogram(pictures: Tensor | np.ndarray | Sequence[np.ndarray], title: str = "") -> Figure:
     """Show which colors pictures hold: the share of their pixels in each 2×2 square of the (a*, b*) plane.
 
-    The darker a square, the more pixels (logarithmic). Behind, pale, are the colors that sRGB has there.
-
-    Args:
-        pictures: L*a*b* (..., 3, H, W) as a tensor, or one or more uint8 RGB (H, W, 3) arrays.
-        title: Above the figure.
+    The darker a square, the more pixels (logarithmic). Behind, pale, are the colors that sRGB has there. Pictures are
+    L*a*b* (..., 3, H, W) as a tensor, or one or more uint8 RGB (H, W, 3) arrays.
     """
     if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
         pictures = [pictures]
@@ -214,16 +199,9 @@ def plot_lab_planes(rgb: np.ndarray) -> Figure:
 def plot_intervals(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
     """Show by how much networks are ahead of gray, with 95% intervals: blue above zero, orange where not clearly so.
 
-    Args:
-        table: A row a network: row (its recipe; seeds of one recipe share a line) and, for each metric, <metric>_gain,
-            <metric>_low and <metric>_high, as benchmarks/ablation.py writes them.
-        metrics: Name of a metric → text below its panel.
-
-    Raises:
-        ValueError: The table is empty.
+    The table is that of benchmarks/ablation.py: a row a network, seeds of one recipe share a line. `metrics`: name of a
+    metric → text below its panel.
     """
-    if table.empty:
-        raise ValueError("expected rows to show, got an empty table")
     labels, groups = list(table["row"].unique()), table.groupby("row")["row"]
     y = table["row"].map(labels.index) + 0.22 * (groups.cumcount() - (groups.transform("size") - 1) / 2)
     fig, axes = _new_figure(1, len(metrics), 0.75 + 0.3 * len(labels))
@@ -271,15 +249,7 @@ def plot_failures(table: pd.DataFrame) -> Figure:
 
 
 def sample_grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarray:
-    """Lay pictures out as one, such as gray above, the predictions, the photos below.
-
-    Args:
-        rows: As many pictures in each, uint8 (H, W, 3) of one size.
-        gap: White pixels around and between them.
-
-    Returns:
-        uint8 (rows · (H + gap) + gap, columns · (W + gap) + gap, 3).
-    """
+    """Lay rows of uint8 pictures (H, W, 3) of one size out as one, with `gap` white pixels around and between them."""
     pictures = torch.stack([torch.tensor(picture).permute(2, 0, 1) for row in rows for picture in row])
     return make_grid(pictures, nrow=len(rows[0]), padding=gap, pad_value=255).permute(1, 2, 0).numpy()
 

@@ -16,10 +16,9 @@ from colorlib.palette import Palette
 from colorlib.photo import Photo
 from colorlib.system import outputs_dir
 from colorlib.ui import controls as C
-from colorlib.ui.session import Networks, Session, blend, describe_hints, draw_hints, swatch_codes, wipe
+from colorlib.ui.session import Networks, Session, describe_hints, draw_hints, swatch_codes, wipe
 
 LINK_BYTES = 3_000_000  # larger files get no download link
-VIEWS = {"Wipe": wipe, "Blend": blend}
 SCALES = [("its own size", 1), ("2 times its size", 2), ("3 times its size", 3), ("4 times its size", 4)]
 SHARE = {"max": 1, "step": 0.01}  # a slider's range
 SWATCHES = 8  # of a palette, that can be changed
@@ -101,9 +100,6 @@ class ColorizeDemo(W.VBox):
         self.palette_figure = C.figure(title, W.VBox([self.palette, self.reset], layout={"width": "100%"}), "none")
         self.palette_figure.layout.align_self = "stretch"
         draw = self.status.reporting(self._draw)
-        self.view = W.ToggleButtons(options=list(VIEWS), layout={"width": "auto"})
-        self.view.style.button_width = "72px"
-        self.view.observe(draw, "value")
         self.amount = C.control(W.FloatSlider, "Gray to color", draw, "96px", value=1, **SHARE)
         self.amount.layout.flex = "1 1 280px"
         save, save_all = (lambda: self._save([self.session])), (lambda: self._save(self._uploads()))
@@ -116,7 +112,7 @@ class ColorizeDemo(W.VBox):
         for control in self.controls:
             control.disabled = True  # until there is a photo
         pictures = C.row(C.figure("Colored by the network", self.result), self.truth_figure, align="flex-start")
-        return [pictures, C.row(self.view, self.amount, self.save, self.save_all), self.palette_figure]
+        return [pictures, C.row(self.amount, self.save, self.save_all), self.palette_figure]
 
     def _card(self, photo: Photo, name: str = "") -> W.VBox:
         """A small picture, and below it the button that shows the photo."""
@@ -232,7 +228,7 @@ class ColorizeDemo(W.VBox):
 
     def _draw(self) -> None:
         if self.session is not None:
-            shown = VIEWS[self.view.value](self.gray, self.color, self.amount.value)
+            shown = wipe(self.gray, self.color, self.amount.value)
             self.result.value = C.jpeg(draw_hints(shown, self.hints, self.aim))
 
     def _uploads(self) -> Iterator[Session]:

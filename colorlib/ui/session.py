@@ -94,11 +94,6 @@ def wipe(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
     return picture
 
 
-def blend(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
-    """Two uint8 pictures of one size laid over each other: a share of 0 shows `before`, 1 shows `after`."""
-    return (before + (after - before.astype(float)) * share).round().astype(np.uint8)
-
-
 def draw_hints(picture: np.ndarray, hints: Sequence[Hint], aim: Hint | None = None) -> np.ndarray:
     """Mark hints by rings filled with their colors, `aim` also by a cross, on a copy of a uint8 (H, W, 3) picture."""
     drawn = Image.fromarray(picture)

@@ -132,20 +132,16 @@ def test_the_path_box(demo, tmp_path, monkeypatch):
 def test_a_demo_without_photos_waits_for_one(colorizer, outputs):
     demo = ColorizeDemo(colorizer, [])
     assert demo.save.disabled and demo.amount.disabled and not demo.upload.disabled
-    demo.scale.value, demo.view.value, demo.left.value = 2, "Blend", 0.2
+    demo.scale.value, demo.left.value = 2, 0.2
     assert demo.status.value == "" and demo.session is None
     demo.show_photo(blobs(0), "mine.png")
     assert not demo.save.disabled and "mine.png" in demo.status.value
 
 
-def test_blend_and_wipe_compare_gray_with_color(demo):
+def test_wipe_compares_gray_with_color(demo):
     demo.amount.value = 0.5
     wiped = shown(demo.result)
     assert chroma(wiped[:, 240:]) < 1 and chroma(wiped[:, :210]) > 20
-    demo.view.value = "Blend"
-    half = chroma(shown(demo.result))
-    demo.amount.value = 1
-    assert half == pytest.approx(chroma(shown(demo.result)) / 2, rel=0.1)
 
 
 def test_hints(demo, colorizer, outputs):

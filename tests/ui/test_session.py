@@ -12,7 +12,7 @@ from PIL import Image
 from colorlib.colorize import Colorizer, Hint, add_color
 from colorlib.config import Config
 from colorlib.palette import Palette
-from colorlib.ui import Session, blend, draw_hints, swatches, wipe
+from colorlib.ui import Session, draw_hints, swatches, wipe
 from colorlib.ui.session import PREVIEW
 
 CONFIG = Config(width=4, depth=4, image_size=32)
@@ -61,14 +61,12 @@ def test_what_is_said_of_a_photo(tmp_path):
     assert not gray.in_color and str(gray) == "sea.png, 30×20 px, black-and-white: colored in 0.00 s."
 
 
-def test_wipe_and_blend():
+def test_wipe():
     before, after = np.zeros((4, 10, 3), np.uint8), np.full((4, 10, 3), 200, np.uint8)
-    for mix in (wipe, blend):
-        assert np.array_equal(mix(before, after, 0), before) and np.array_equal(mix(before, after, 1), after)
+    assert np.array_equal(wipe(before, after, 0), before) and np.array_equal(wipe(before, after, 1), after)
     half = wipe(before, after, 0.5)
     assert (half[:, :4] == 200).all() and (half[:, 4:6] == 255).all() and not half[:, 6:].any()
     assert not before.any(), "it stays as it was"
-    assert (blend(before, after, 0.25) == 50).all()
 
 
 def test_hints_are_drawn_where_they_are():
