@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{len(result.done)} colored, {len(result.skipped)} there already, {len(result.failed)} failed")
+    if result.skipped:
+        print("those there already keep the settings that they were made with; --overwrite colors them anew")
     if result.sheet:
         print(f"contact sheet: {result.sheet}")
     for path, reason in result.failed.items():

@@ -34,8 +34,11 @@ class CheckpointError(ValueError):
 
 def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
     """Write the state of a run, which is made of tensors, numbers, text, lists and dicts: whole or not at all."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    try:
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer raises RuntimeError for a full disk
+        raise OSError(f"{path} could not be written ({error}): make room; what was there before is safe") from error
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
@@ -82,12 +85,20 @@ def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tu
         raise CheckpointError(f"{path.name} holds no settings: it was not written by colorlib")
     try:
         config = Config.from_json(_renamed(metadata["config"]))
-        model = UNet(**config.network)
+        with torch.device("meta"):  # no memory is taken before the file has shown that it holds such a network
+            model = UNet(**config.network)
+        wanted = model.state_dict()
         if config.palette and not config.palette_likelihood:  # written before palettes had spreads: none is used
-            weights = {name: w for name, w in model.state_dict().items() if "spread" in name} | weights
-        model.load_state_dict(weights)
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path.name}: the weights do not fit their settings ({error})") from error
+            weights = {name: torch.zeros(w.shape) for name, w in wanted.items() if "spread" in name} | weights
+        for name, weight in weights.items():
+            if name in wanted and weight.is_floating_point() != wanted[name].is_floating_point():
+                raise ValueError(f"{name} is of type {weight.dtype}")
+            if not weight.isfinite().all():
+                raise ValueError(f"{name} holds NaN or infinite values")
+        weights = {name: weight.float() if weight.is_floating_point() else weight for name, weight in weights.items()}
+        model.load_state_dict(weights, assign=True)
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+        raise CheckpointError(f"{path.name}: the weights do not fit their settings ({str(error)[:300]})") from error
     return model.eval().to(device), config
 
 
@@ -121,12 +132,17 @@ def load_state(run: Path, config: Config, split: Mapping[str, Sequence[Path]]) -
     state = load_checkpoint(run / LAST)
     if not isinstance(state, dict) or STATE - state.keys():
         raise CheckpointError(f"{LAST} of run {run.name} is not the state of a run: delete it to start anew")
-    before = Config.from_json((run / "config.json").read_text(encoding="utf-8"))
+    try:
+        before = Config.from_json((run / "config.json").read_text(encoding="utf-8"))
+        split_before = json.loads((run / "split.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        what = f"config.json or split.json of run {run.name} is missing or damaged ({error})"
+        raise CheckpointError(f"{what}: copy them from a backup, or give the new run another name") from error
     fixed = [field.name for field in dataclasses.fields(Config) if not field.metadata.get("free")]
     pairs = [(name, getattr(before, name), getattr(config, name)) for name in fixed]
     if changed := [f"{name} was {old}, is {new}" for name, old, new in pairs if old != new]:
         raise ValueError(f"run {run.name} was begun otherwise ({'; '.join(changed)}): give the new run another name")
-    if json.loads((run / "split.json").read_text(encoding="utf-8")) != _relative(split):
+    if split_before != _relative(split):
         raise ValueError(f"run {run.name} was begun with other photos: give the new run another name")
     return state
 

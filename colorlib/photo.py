@@ -4,7 +4,6 @@ import contextlib
 import io
 import math
 import os
-import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,11 @@ from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = {  # by format; other decoders than these stay closed to whatever calls itself a photo
+    "JPEG": [".jpg", ".jpeg", ".jfif"], "PNG": [".png"], "WEBP": [".webp"], "BMP": [".bmp"], "TIFF": [".tif", ".tiff"],
+    "GIF": [".gif"],
+}  # fmt: skip
+PHOTO_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 TURN = Image.Transpose
 TURNS = {  # what EXIF's orientation numbers ask for
     2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE, 6: TURN.ROTATE_270,
@@ -50,7 +53,8 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
-            opened = contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source)
+            is_open = isinstance(source, Image.Image)
+            opened = contextlib.nullcontext(source) if is_open else Image.open(source, formats=list(SUFFIXES))
         with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}×{image.height} px, the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
@@ -66,7 +70,7 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
         raise PhotoError(f"{name}: not an image file that can be read") from error
     except PermissionError as error:
         raise PhotoError(f"{name}: no permission to read it") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, ImageCms.PyCMSError) as error:
+    except Exception as error:  # decoders raise many kinds for files that are broken
         raise PhotoError(f"{name}: broken image file ({error})") from error
 
 
@@ -126,8 +130,10 @@ def to_tensor(picture: np.ndarray) -> Tensor:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # with which Pillow turns a TIFF, and takes the note away
-    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    return image if turn is None else image.transpose(turn)
+    with contextlib.suppress(Exception):  # broken EXIF raises many kinds; the picture may be sound
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        return image if turn is None else image.transpose(turn)
+    return image
 
 
 def _has_alpha(image: Image.Image) -> bool:

@@ -3,7 +3,9 @@
 import errno
 import io
 import os
+import random
 import struct
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from conftest import Constant, blobs
 from PIL import Image
 
 from colorlib.__main__ import main
-from colorlib.checkpoint import BEST, CheckpointError, load_model, save_model
-from colorlib.colorize import (
+from colorlib.checkpoint import BEST, CheckpointError, load_model, save_checkpoint, save_model
+from colorlib.colorize import (  # fmt: skip
     Colorizer,
     Hint,
     SaveError,
@@ -28,7 +30,7 @@ from colorlib.config import Config
 from colorlib.data import find_images
 from colorlib.model import UNet
 from colorlib.palette import Palette
-from colorlib.photo import PhotoError
+from colorlib.photo import SUFFIXES, PhotoError, read_photo
 
 CONFIG = Config(width=4, depth=4, image_size=16)
 COLORIZER = Colorizer(Constant(0.1, -0.1), CONFIG, "float32")
@@ -56,6 +58,21 @@ def half(path):
     return written(path, path.read_bytes()[: path.stat().st_size // 2])
 
 
+def other_weights(path, value, dtype=torch.float32):
+    """Weights of a small network, one tensor of which is of another kind."""
+    model = UNet(**CONFIG.network)
+    weights = model.state_dict() | {"final.bias": torch.full((2,), value, dtype=dtype)}
+    safetensors.torch.save_file(weights, path, {"config": CONFIG.to_json(), "notes": "{}"})
+    return path
+
+
+def state_and_fail(folder, monkeypatch):
+    monkeypatch.setattr(
+        torch, "save", Mock(side_effect=RuntimeError("unexpected pos 64 vs 0"))
+    )  # what a full disk says
+    save_checkpoint(folder / "last.pt", {})
+
+
 def foreign_weights(path, **metadata):
     safetensors.torch.save_file({"weight": torch.zeros(2)}, path, metadata=metadata or None)
     return path
@@ -71,6 +88,7 @@ def save_and_fail(folder, monkeypatch, code):
 
 
 color = COLORIZER.colorize
+GIANT = Config(width=256, depth=10, palette=256, residual_blocks=16)
 PALETTE = Palette(torch.zeros(1, 2, 2), torch.zeros(1, 2, 4, 4), torch.ones(1, 2))
 
 
@@ -114,6 +132,13 @@ BAD = {
                           "holds no settings: it was not written by colorlib"),
     "weights that do not fit": (lambda f, _: load_model(foreign_weights(f / "a.safetensors", config=CONFIG.to_json())),
                                 CheckpointError, "the weights do not fit their settings"),
+    "weights of NaN": (lambda f, _: load_model(other_weights(f / "a.safetensors", torch.nan)), CheckpointError,
+                       "final.bias holds NaN or infinite values"),
+    "whole numbers": (lambda f, _: load_model(other_weights(f / "a.safetensors", 1, torch.int32)), CheckpointError,
+                      "final.bias is of type torch.int32"),
+    "a giant's settings": (lambda f, _: load_model(foreign_weights(f / "a.safetensors", config=GIANT.to_json())),
+                           CheckpointError, "the weights do not fit their settings"),
+    "no room for a state": (lambda f, m: state_and_fail(f, m), OSError, "last.pt could not be written .*make room"),
     "an unknown format": (lambda f, _: save_picture(f / "a.gif", PHOTO), SaveError, "saved as .jpg, .*not as '.gif'"),
     "a gray picture": (lambda f, _: save_picture(f / "a.png", PHOTO[..., 0]), SaveError, r"got uint8 \(40, 48\)"),
     "too wide a WebP": (lambda f, _: save_picture(f / "a.webp", np.zeros((1, 17_000, 3), np.uint8)), SaveError, "a.we"),
@@ -155,3 +180,21 @@ def test_the_command_line_says_why_it_cannot_begin(outputs, tmp_path, capsys, mo
     assert main([*arguments.split(), "-o", "out"]) == 2
     assert f"error: {words}" in capsys.readouterr().err
     assert not os.path.exists("out")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mutated_photos_are_read_or_refused_in_words(tmp_path):
+    """Nothing but `PhotoError` comes out, whatever a decoder or a broken EXIF block raises."""
+    exif, rng, refused = Image.Exif(), random.Random(0), 0
+    exif[0x0112], exif[0x010F] = 6, "camera"
+    for number in range(300):
+        kind, file = list(SUFFIXES)[number % len(SUFFIXES)], io.BytesIO()
+        Image.fromarray(PHOTO).save(file, kind, exif=exif)
+        content = bytearray(file.getvalue())
+        for _ in range(rng.randint(1, 8)):
+            content[rng.randrange(min(len(content), rng.choice((60, 300, 10_000))))] = rng.randrange(256)
+        try:
+            assert read_photo(bytes(content)).mode == "RGB"
+        except PhotoError:
+            refused += 1
+    assert 20 < refused < 280

@@ -50,8 +50,19 @@ def keeping(request, monkeypatch):
 
 
 def test_find_images_is_recursive_sorted_and_goes_by_suffix(tmp_path):
-    wanted = ["a.jpg", "b.JPEG", "c.png", "d.webp", "e.bmp", "f.tif", "z/a.png", "z/y/b.Jpg", "folder.jpg/inside.png"]
-    unwanted = ["notes.txt", "movie.gif", "jpg", "x.jpg.part", ".hidden.jpg", ".cache/a.jpg", "z/.trash/b/c.png"]
+    wanted = [
+        "a.jpg",
+        "b.JPEG",
+        "c.png",
+        "d.webp",
+        "e.bmp",
+        "f.tif",
+        "g.gif",
+        "z/a.png",
+        "z/y/b.Jpg",
+        "folder.jpg/inside.png",
+    ]
+    unwanted = ["notes.txt", "movie.mp4", "jpg", "x.jpg.part", ".hidden.jpg", ".cache/a.jpg", "z/.trash/b/c.png"]
     folder = tmp_path / ".home"  # what lies above does not count
     for name in random.Random(0).sample(wanted + unwanted, k=len(wanted + unwanted)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import ImageColor
 from scipy import sparse
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from colorlib.color import encode_lab, rgb_to_lab
 
+SOLVED = 112  # longest side at which hints are spread, px; larger pictures get the small one's change
 HINT_REACH = 0.25  # how far a hint's color spreads where no edge stops it, share of the longer side
 SPREAD = 0.375  # what eight equal neighbors' mean adds to a pixel, per unit of the Laplacian
 LEAST_VARIANCE = 1e-3  # of L around a pixel, so that noise in a flat part is no edge
@@ -53,6 +55,11 @@ def spread_hints(L: Tensor, ab: Tensor, hints: Sequence[Hint]) -> Tensor:
     """
     if not hints:
         return ab
+    if max(L.shape[2:]) > SOLVED:  # the effort grows faster than the number of pixels
+        side = [max(1, round(length * SOLVED / max(L.shape[2:]))) for length in L.shape[2:]]
+        small_L, small_ab = (F.interpolate(x.float(), side, mode="area") for x in (L, ab))
+        change = spread_hints(small_L, small_ab, hints) - small_ab
+        return (ab + F.interpolate(change, ab.shape[2:], mode="bilinear").to(ab)).clamp(-1, 1)
     height, width = L.shape[2:]
     wanted = {}
     for hint in hints:

@@ -26,7 +26,7 @@ def test_swatches_have_their_colors_and_are_as_wide_as_their_shares(shares, widt
 
 def test_a_recolored_palette_changes_what_wears_the_color_and_leaves_the_rest():
     brown, teal, navy = map(color_ab, ("saddlebrown", "teal", "navy"))
-    shade = brown + torch.tensor([0.02, 0])  # another brown moves along
+    shade = brown + torch.tensor([0.01, 0])  # another brown moves along
     palette = Palette(torch.stack([brown, shade, navy])[None], torch.zeros(1, 3, 2, 2), torch.ones(1, 3))
     colors = recolor_palette(palette, [("saddlebrown", "#008080")]).colors[0]
     assert torch.allclose(colors[0], teal, atol=1e-3) and torch.equal(colors[2], navy)

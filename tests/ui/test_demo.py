@@ -77,7 +77,7 @@ def test_the_gallery_offers_the_samples(colorizer, outputs):
     assert len(pictures) == len(demo.choices) and sum(map(len, pictures)) < 300_000  # thumbnails, not photos
     plain = {"Box", "VBox", "HTML", "Button", "Image", "FloatSlider", "FileUpload", "Text", "Dropdown"}
     assert {type(w).__name__ for w in everything_in(demo)} == plain | {
-        "ColorizeDemo", "Status", "ToggleButtons", "ColorPicker"
+        "ColorizeDemo", "Status", "ColorPicker"
     }, "those that work everywhere"  # fmt: skip
 
 
