@@ -39,6 +39,7 @@ ROWS = {
     "+ residual blocks": RECIPE.replace(loss="huber", residual_blocks=1),
     "+ palette": RECIPE.replace(loss="huber", residual_blocks=1, palette=32),
     "+ second residual block": RECIPE.replace(loss="huber", residual_blocks=2, palette=32),
+    "+ palette likelihood": RECIPE.replace(loss="huber", residual_blocks=2, palette=32, palette_likelihood=0.02),
 }
 FLIPS = "+ mirror images in use"  # the last row's run, scored once more with test-time flips
 LEAK = ORIGINAL.replace(depth=6, epochs=50, val_fraction=0.0)

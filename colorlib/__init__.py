@@ -12,12 +12,8 @@ __version__ = "0.2.0"
 def load(run: str | os.PathLike | None = None, device: str | None = None) -> "Colorizer":
     """Load a trained network together with the settings that its pictures need.
 
-    Args:
-        run: A run's name or folder; None: the release.
-        device: "cuda", "cpu", …; None takes the best there is.
-
-    Raises:
-        FileNotFoundError: If there is no such run.
+    The run is a name or a folder (None: the release), the device "cuda", "cpu", … (None: the best there is).
+    `FileNotFoundError` if there is no such run.
 
     Example:
         >>> picture = colorlib.load().colorize("mill.jpg")  # uint8 (H, W, 3)

@@ -11,9 +11,8 @@ import pandas as pd
 import safetensors
 import safetensors.torch
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torchvision.utils import make_grid
+from torchvision.utils import save_image
 
 from colorlib.color import decode_lab, lab_to_rgb
 from colorlib.config import Config
@@ -62,13 +61,8 @@ def save_model(path: str | os.PathLike, model: UNet, config: Config, **notes: An
 def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tuple[UNet, Config]:
     """Load a trained network, in evaluation mode and float32, together with the settings that its pictures need.
 
-    Args:
-        run: The folder of a run, or a .safetensors file that `save_model` wrote.
-        device: Where to put the network.
-
-    Raises:
-        FileNotFoundError: If there are no weights.
-        CheckpointError: If the file is damaged or belongs to another network.
+    It lies in the folder of a run, or in a .safetensors file that `save_model` wrote. `FileNotFoundError` if there are
+    no weights, `CheckpointError` if the file is damaged or belongs to another network.
     """
     path = Path(run)
     path = path / BEST if path.is_dir() else path
@@ -84,7 +78,8 @@ def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tu
     if "config" not in metadata:
         raise CheckpointError(f"{path.name} holds no settings: it was not written by colorlib")
     try:
-        config = Config.from_json(_renamed(metadata["config"]))
+        settings = metadata["config"].replace('"residual"', '"residual_blocks"')  # names of an earlier version
+        config = Config.from_json(settings.replace('"test_flips"', '"flip_tta"'))
         with torch.device("meta"):  # no memory is taken before the file has shown that it holds such a network
             model = UNet(**config.network)
         wanted = model.state_dict()
@@ -102,11 +97,6 @@ def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tu
     return model.eval().to(device), config
 
 
-def _renamed(text: str) -> str:
-    """Settings as they were written before two of them were renamed."""
-    return text.replace('"residual"', '"residual_blocks"').replace('"test_flips"', '"flip_tta"')
-
-
 def run_folder(run: str | os.PathLike) -> Path:
     """The folder of a run: a plain name lies in outputs/, a path with a separator is taken as it is."""
     if Path(run).name in ("", ".."):
@@ -114,18 +104,11 @@ def run_folder(run: str | os.PathLike) -> Path:
     return outputs_dir() / run if Path(run).name == str(run) else Path(run)
 
 
-def describe_run(run: Path, config: Config, split: Mapping[str, Sequence[Path]]) -> None:
-    """Write what a run is made from: config.json, and split.json, which names the photos of each part."""
-    write_text(run / "config.json", config.to_json())
-    write_text(run / "split.json", json.dumps(_relative(split), indent=1) + "\n")
-
-
 def load_state(run: Path, config: Config, split: Mapping[str, Sequence[Path]]) -> dict[str, Any] | None:
     """Read what a run needs to go on, from its last.pt; None for a new run.
 
-    Raises:
-        ValueError: If the run was begun with other photos, or with other settings than may change on the way.
-        CheckpointError: If last.pt is something else.
+    `ValueError` if the run was begun with other photos, or with other settings than may change on the way, and
+    `CheckpointError` if last.pt is something else.
     """
     if not (run / LAST).exists():
         return None
@@ -163,7 +146,8 @@ class RunRecorder:
         self.run, self.state, self.examples = run, state, examples
         if rank() == 0:
             remove_leftovers(run)
-            describe_run(run, state.config, split)
+            write_text(run / "config.json", state.config.to_json())
+            write_text(run / "split.json", json.dumps(_relative(split), indent=1) + "\n")
             environment = describe_environment() | {"trained_on": str(state.device), "precision": state.precision}
             write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
 
@@ -206,9 +190,8 @@ def save_some_examples(model: nn.Module, L: Tensor, ab: Tensor, path: str | os.P
     predicted = model.eval()(L.to(next(model.parameters()).device)).float().cpu()
     L, ab = L.cpu(), ab.cpu()
     rgb = torch.cat([lab_to_rgb(decode_lab(L, colors)) for colors in (torch.zeros_like(ab), predicted, ab)])
-    grid = (make_grid(rgb, nrow=len(L), padding=4, pad_value=1) * 255).round().to(torch.uint8)
     with replacing(path) as temporary:
-        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(temporary)
+        save_image(rgb, temporary, nrow=len(L), padding=4, pad_value=1)
 
 
 def find_runs() -> dict[str, Path]:

@@ -49,37 +49,21 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """Convert CIE Lab to sRGB; colors that sRGB cannot show are clamped (`out_of_gamut` tells which).
-
-    Args:
-        lab: L*a*b* (..., 3, H, W), L* in [0, 100].
-
-    Returns:
-        sRGB of the same shape in [0, 1].
-    """
+    """Convert L*a*b* (..., 3, H, W) to sRGB in [0, 1]; colors that it cannot show (`out_of_gamut`) are clamped."""
     return _unclamped_rgb(lab).clamp(0, 1)
 
 
 def out_of_gamut(lab: Tensor, tolerance: float = 0.5 / 255) -> Tensor:
-    """Tell which pixels' colors sRGB cannot show; the mean is the share of clamped pixels.
+    """Tell which pixels of L*a*b* (..., 3, H, W) have colors that sRGB cannot show: boolean (..., H, W).
 
-    Args:
-        lab: L*a*b* (..., 3, H, W).
-        tolerance: By how much a channel of sRGB may leave [0, 1]: half an 8-bit step.
-
-    Returns:
-        Boolean (..., H, W).
+    A channel of sRGB may leave [0, 1] by the tolerance, half an 8-bit step. The mean is the share of clamped pixels.
     """
     rgb = _unclamped_rgb(lab)
     return ((rgb < -tolerance) | (rgb > 1 + tolerance)).any(dim=-3)
 
 
 def encode_lab(lab: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale Lab (..., 3, H, W) for the network: L = L*/50 − 1 and ab = ab*/128.
-
-    Returns:
-        L (..., 1, H, W) in [−1, 1] and ab (..., 2, H, W) in (−1, 1).
-    """
+    """Scale L*a*b* (..., 3, H, W) for the network: L = L*/50 − 1, (..., 1, H, W), and ab = ab*/128, (..., 2, H, W)."""
     return lab[..., :1, :, :] / L_HALF_RANGE - 1, lab[..., 1:, :, :] / AB_RANGE
 
 
@@ -89,17 +73,9 @@ def decode_lab(L: Tensor, ab: Tensor) -> Tensor:
 
 
 def lab_to_rgb_image(L: Tensor, ab: Tensor) -> np.ndarray:
-    """Turn one scaled L and ab into an ordinary picture.
+    """Turn scaled L (1, H, W) and ab (2, H, W) into an ordinary picture: uint8 (H, W, 3), rounded to the nearest level.
 
-    Args:
-        L: (1, H, W), or (1, 1, H, W); any device.
-        ab: (2, H, W), or (1, 2, H, W).
-
-    Returns:
-        uint8 (H, W, 3), rounded to the nearest level.
-
-    Raises:
-        ValueError: If there is more than one picture.
+    A batch of one, (1, 1, H, W) and (1, 2, H, W), will do too; `ValueError` for more than one picture.
     """
     L, ab = (t.squeeze(0) if t.ndim == 4 and len(t) == 1 else t for t in (L, ab))
     if L.ndim != 3 or ab.ndim != 3:

@@ -20,10 +20,7 @@ class Config:
     """Everything that decides how a network is built, trained and used.
 
     The defaults are the original recipe (`SEED`). Each field is also an option of ``python -m colorlib.train``:
-    ``image_size`` is ``--image-size``.
-
-    Raises:
-        ValueError: If a setting has another type, or lies outside its bounds; the message names the setting.
+    ``image_size`` is ``--image-size``. A `ValueError` names a setting that has another type or lies outside its bounds.
     """
 
     # the network
@@ -73,9 +70,7 @@ class Config:
     seed: int = setting(0, "start of everything random", 0)
     # in use
     flip_tta: bool = setting(False, "average the colors of a photo and of its mirror image", free=True)
-    vividness: float = setting(
-        0.0, "from the mean (0) to the likeliest (1) of a pixel's palette colors", 0, 1, free=True
-    )
+    vividness: float = setting(0.0, "from the mean (0) to the likeliest (1) of a pixel's colors", 0, 1, free=True)
 
     def __post_init__(self) -> None:
         """Check every setting against its type and its bounds."""
@@ -150,9 +145,9 @@ TINY = Config(
 
 RELEASE = Config(
     width=32, depth=5, dropout=0.1, palette=32, residual_blocks=2, image_size=96, photo_size=128, min_crop=0.4,
-    flip=True, contrast=0.2, gamma=0.2, small_epochs=23, val_fraction=0.02, test_fraction=0.02, batch_size=32,
-    loss="huber", learning_rate=1e-3, weight_decay=0.01, warmup=0.05, schedule="cosine", ema=0.998, epochs=32,
-    flip_tta=True,
+    flip=True, contrast=0.2, gamma=0.2, small_epochs=8, val_fraction=0.02, test_fraction=0.0, batch_size=32,
+    loss="huber", palette_likelihood=0.02, learning_rate=1e-3, weight_decay=0.01, warmup=0.01, schedule="trapezoid",
+    ema=0.999, epochs=13, flip_tta=True, vividness=0.5,
 )  # fmt: skip
 """Half the width, a palette, small pictures first: what a CPU core can train."""
 

@@ -34,10 +34,7 @@ SAMPLES = {
 def sample_photos(kind: str = "color") -> list[Path]:
     """Find the photographs that scikit-image and matplotlib bring along: no download, free licenses.
 
-    data/README.md names each one's author and license.
-
-    Args:
-        kind: "color" (eight photos) or "gray" (three real black-and-white ones).
+    The kind "color" has eight, "gray" three real black-and-white ones. data/README.md names their authors and licenses.
     """
     if kind not in SAMPLES:
         raise ValueError(f"kind must be one of {', '.join(SAMPLES)}, got {kind!r}")
@@ -52,9 +49,7 @@ def sample_photos(kind: str = "color") -> list[Path]:
 def find_images(folder: str | os.PathLike) -> list[Path]:
     """Find all photos in a folder and the folders below it, sorted, by `PHOTO_SUFFIXES`; hidden ones are left out.
 
-    Raises:
-        OSError: If the folder is missing or a file.
-        ValueError: If it holds no photo.
+    `OSError` if the folder is missing or a file, `ValueError` if it holds no photo.
     """
     folder = Path(folder).expanduser()
     if not folder.exists():
@@ -86,14 +81,8 @@ def split_paths(
 ) -> dict[str, list[Path]]:
     """Split photos into "train", "val" and "test": every photo in exactly one, the same for the same seed.
 
-    Of COCO val2017 (all names are 12 digits) the test part is always the first 100 images in name order, so that
-    scores stay comparable.
-
-    Args:
-        paths: Image files.
-        val_fraction: Share that chooses the best epoch; at least one photo if above 0.
-        test_fraction: Share that is never trained on; at least one photo if above 0.
-        seed: What the split depends on, besides the paths.
+    "val" chooses the best epoch, "test" is never trained on; a fraction above 0 is one photo or more. Of COCO val2017
+    (all names are 12 digits) the test part is always the first 100 in name order, so that scores stay comparable.
     """
     rest = sorted({Path(path) for path in paths})
     total = len(rest)
@@ -114,13 +103,9 @@ def split_paths(
 
 
 def random_view(lab: Tensor, chance: Tensor, config: Config, size: int) -> Tensor:
-    """Crop, mirror and turn each photo of a batch at random, L and ab together: (B, 3, size, size).
+    """Crop, mirror and turn each photo at random, scaled L and ab together: (B, 3, H, W) → (B, 3, size, size).
 
-    Args:
-        lab: Scaled L and ab (B, 3, H, W).
-        chance: What decides, (B, 5), uniform in [0, 1).
-        config: `min_crop`, `flip` and `rotate`.
-        size: Side of the result, px.
+    The chance (B, 5), uniform in [0, 1), decides, within the config's `min_crop`, `flip` and `rotate`.
     """
     crop, turn, mirror, x, y = chance.unbind(dim=1)
     side = (config.min_crop + (1 - config.min_crop) * crop).sqrt()  # share of the photo's side
@@ -134,12 +119,10 @@ def random_view(lab: Tensor, chance: Tensor, config: Config, size: int) -> Tenso
 
 
 def random_tone(lab: Tensor, chance: Tensor, config: Config) -> Tensor:
-    """Change the gamma and the contrast of each photo's L, and the saturation of ab, at random: (B, 3, H, W).
+    """Change the gamma and the contrast of each photo's L, and the saturation of ab, at random: scaled (B, 3, H, W).
 
-    Args:
-        lab: Scaled L and ab (B, 3, H, W).
-        chance: What decides, (B, 3), uniform in [0, 1).
-        config: `gamma`, `contrast` and `saturation`, the largest changes.
+    The chance (B, 3), uniform in [0, 1), decides; `gamma`, `contrast` and `saturation` of the config are the largest
+    changes.
     """
     gamma, contrast, saturation = (2 * chance - 1).view(-1, 3, 1, 1, 1).unbind(dim=1)  # (B, 1, 1, 1) each
     L, ab = lab[:, :1], lab[:, 1:]
@@ -163,9 +146,6 @@ class ColorizationDataset(Dataset):
         device: Where L and ab come out.
         cache: Folder of photo caches; None keeps the photos in memory.
         size: Side S of what comes out, px (None: `config.image_size`); photos of a shorter side are left out.
-
-    Raises:
-        ValueError: If no photo can be read, or none is large enough.
     """
 
     def __init__(
@@ -244,14 +224,9 @@ def get_dataloader(
 ) -> DataLoader:  # fmt: skip
     """Serve batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)} on the dataset's device; the last one may be smaller.
 
-    Args:
-        dataset: The photos.
-        batch_size: B, of all processes together.
-        shuffle: Serve the photos in an order that depends only on the seed.
-        seed: Of that order.
-        first: Number of the batch to begin with.
-        share: (k, n) gives the k-th of n parts of every batch, for n processes that work together. Shuffled, that is
-            for training, the parts are equally large, and up to n − 1 photos of the last batch are left out.
+    The order of shuffled photos depends only on the seed; `first` is the number of the batch to begin with. A share
+    (k, n) gives the k-th of n parts of every batch, for n processes that work together. Shuffled, that is for training,
+    the parts are equally large, and up to n − 1 photos of the last batch are left out.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(dataset), generator=generator) if shuffle else torch.arange(len(dataset))

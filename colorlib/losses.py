@@ -23,10 +23,8 @@ class L1(nn.L1Loss):
 class Huber(nn.Module):
     """Squared for errors below `delta`, absolute above, in the units of L1 (Huber 1964, doi:10.1214/aoms/1177703732).
 
-    The answer to several possible colors lies between their median and their mean. An error of delta costs delta/2.
-
-    Args:
-        delta: Above 0, scaled ab; 0.1 is 12.8 units of a* or b*.
+    The answer to several possible colors lies between their median and their mean. An error of delta (above 0; 0.1 is
+    12.8 units of a* or b*) costs delta/2.
     """
 
     def __init__(self, delta: float = 0.1):
@@ -45,11 +43,7 @@ def palette_nll(palette: Palette, true: Tensor) -> Tensor:
 
     The density of a pixel's ab is a mixture: of color k by its weight, around c_k, proportional to
     exp(−|ab − c_k| / s_k) / s_k². Without it nothing says that a palette's colors are those of the picture: far ones
-    can mix to the same mean.
-
-    Args:
-        palette: Of the batch.
-        true: Scaled ab (B, 2, H, W), averaged here to the sides of the palette's weights.
+    can mix to the same mean. True ab, (B, 2, H, W), is averaged to the sides of the palette's weights.
     """
     pixels = F.interpolate(true, palette.log_weights.shape[2:], mode="area").flatten(2)  # (B, 2, h·w)
     colors, spreads = palette.colors.float(), palette.spreads.float().unsqueeze(-1)  # (B, K, 2), (B, K, 1)
@@ -62,13 +56,8 @@ def palette_nll(palette: Palette, true: Tensor) -> Tensor:
 class Perceptual(nn.Module):
     """How different two pictures look to VGG16: mean absolute difference of its features at three depths.
 
-    After Johnson et al. 2016 (arXiv 1603.08155).
-
-    Args:
-        pretrained: Use ImageNet's weights (528 MB, downloaded once by torchvision); else random ones, for tests.
-
-    Raises:
-        OSError: If the weights cannot be downloaded.
+    After Johnson et al. 2016 (arXiv 1603.08155). ImageNet's weights (528 MB) are downloaded once by torchvision,
+    `OSError` if they cannot be; not pretrained, random ones will do for tests.
     """
 
     def __init__(self, pretrained: bool = True):
@@ -89,12 +78,9 @@ class Perceptual(nn.Module):
 
 
 class ColorLoss(nn.Module):
-    """The loss that a `Config` asks for: a distance, plus weighted terms.
+    """The loss that a `Config` asks for: the distance "l1" or "huber", plus weighted terms.
 
-    Args:
-        name: "l1" or "huber".
-        palette_likelihood: Weight of `palette_nll`.
-        perceptual: Weight of `Perceptual`; 0 leaves it, and VGG16, away.
+    The weights are those of `palette_nll` and of `Perceptual`; 0 leaves the latter, and VGG16, away.
     """
 
     def __init__(self, name: str = "l1", palette_likelihood: float = 0.0, perceptual: float = 0.0):

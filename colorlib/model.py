@@ -16,14 +16,8 @@ CORRECTION = 0.02  # by how much a pixel may leave the mixture of its palette's 
 class UNetBlock(nn.Module):
     """One step down (halves the sides) or up (doubles them): convolution, batch norm, ReLU, perhaps dropout.
 
-    The convolution is 4×4, stride 2, padding 1, without bias, which the batch norm would cancel.
-
-    Args:
-        in_channels: Channels before.
-        out_channels: Channels after.
-        down: A convolution if true, else a transposed one.
-        use_dropout: Drop a share of the features while training.
-        dropout: That share.
+    The convolution, transposed on the way up, is 4×4, stride 2, padding 1, without bias, which the batch norm would
+    cancel. With `use_dropout`, the share `dropout` of the features is dropped while training.
     """
 
     def __init__(self, in_channels: int, out_channels: int, down: bool, use_dropout: bool, dropout: float = 0.5):
@@ -42,9 +36,6 @@ class ResidualBlock(nn.Module):
     """Two 3×3 convolutions whose result is added to what came in: deeper, at the same size.
 
     It starts as the identity: the second batch norm's factor is 0 until training raises it.
-
-    Args:
-        channels: Channels before and after.
     """
 
     def __init__(self, channels: int):
@@ -105,18 +96,10 @@ class UNet(nn.Module):
         return self.forward_with_palette(L, vividness)[0]
 
     def forward_with_palette(self, L: Tensor, vividness: float = 0.0) -> tuple[Tensor, Palette | None]:
-        """Guess the colors that belong to lightnesses, and say what they were mixed from.
+        """Guess the colors that belong to scaled L (B, 1, H, W) of any side, and say what they were mixed from.
 
-        Args:
-            L: Scaled lightness (B, 1, H, W) in [−1, 1], of any side.
-            vividness: See `Palette.weights`; without a palette it changes nothing.
-
-        Returns:
-            Scaled ab (B, 2, H, W) in [−1, 1], in the weights' precision, and the `Palette` of each photo, with
-            log_weights of half the (padded) sides; None without a palette.
-
-        Raises:
-            ValueError: If L has another shape.
+        Returns scaled ab (B, 2, H, W) in [−1, 1], in the weights' precision, and the `Palette` of each photo, with
+        log_weights of half the (padded) sides; or None without a palette, to which the vividness makes no difference.
         """
         if L.ndim != 4 or L.shape[1] != 1:
             raise ValueError(f"expected L of shape (B, 1, H, W), got {tuple(L.shape)}")

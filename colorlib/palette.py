@@ -37,9 +37,8 @@ class Palette(NamedTuple):
     def weights(self, vividness: float = 0.0) -> Tensor:
         """Say how much of each color a pixel takes, (B, K, h, w); they sum to 1 over K.
 
-        Args:
-            vividness: 0 gives the distribution itself, 1 its likeliest color alone; between them it is raised to the
-                power 1 / (1 − vividness) and normed, the annealed mean of Zhang et al. 2016 (arXiv 1603.08511).
+        A vividness of 0 gives the distribution itself, 1 its likeliest color alone; between them it is raised to the
+        power 1 / (1 − vividness) and normed, the annealed mean of Zhang et al. 2016 (arXiv 1603.08511).
         """
         return (self.log_weights / max(1 - vividness, LEAST_TEMPERATURE)).softmax(dim=1)
 
@@ -51,13 +50,9 @@ class Palette(NamedTuple):
 class ColorPalette(nn.Module):
     """K learnable queries look at a scene and become K colors; each pixel gets a distribution over them.
 
-    The colors start as a spiral over the ab plane, which training and then each scene shift.
-
-    Args:
-        size: Number of colors K, at least 2.
-        scene_channels: Channels of the feature maps that are looked at, coarsest first.
-        pixel_channels: Channels of the map whose pixels are painted.
-        features: Width of the queries.
+    The colors start as a spiral over the ab plane, which training and then each scene shift. `scene_channels` are those
+    of the feature maps that are looked at, coarsest first, `pixel_channels` those of the map whose pixels are painted;
+    `size` is K, at least 2, and `features` the width of the queries.
     """
 
     def __init__(self, size: int, scene_channels: Sequence[int], pixel_channels: int, features: int = 128):

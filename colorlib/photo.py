@@ -64,14 +64,13 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
         raise FileNotFoundError(f"there is no photo {os.fspath(source)!r}: check the path") from error
     except PhotoError:
         raise
-    except Image.DecompressionBombError as error:
-        raise PhotoError(f"{name}: too many pixels to open safely ({error})") from error
-    except Image.UnidentifiedImageError as error:
-        raise PhotoError(f"{name}: not an image file that can be read") from error
-    except PermissionError as error:
-        raise PhotoError(f"{name}: no permission to read it") from error
     except Exception as error:  # decoders raise many kinds for files that are broken
-        raise PhotoError(f"{name}: broken image file ({error})") from error
+        reasons = {
+            Image.DecompressionBombError: f"too many pixels to open safely ({error})",
+            Image.UnidentifiedImageError: "not an image file that can be read",
+            PermissionError: "no permission to read it",
+        }
+        raise PhotoError(f"{name}: {reasons.get(type(error), f'broken image file ({error})')}") from error
 
 
 def read_photo(source: Photo, managed: bool = True) -> Image.Image:

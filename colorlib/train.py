@@ -35,12 +35,8 @@ class TrainState:
     """All that changes while a network is trained: what a step needs, and what a continued run needs again.
 
     The optimizer changes `train_model`; `ema_model` is the moving average of its weights, None without one. `history`
-    has a row for each finished epoch; of the epoch in progress, `step` batches are done.
-
-    Args:
-        config: The run's settings.
-        device: Where the network computes.
-        total_steps: Optimizer steps of the whole run, over which the learning rate follows its schedule.
+    has a row for each finished epoch; of the epoch in progress, `step` batches are done. The learning rate follows its
+    schedule over `total_steps`, the optimizer steps of the whole run.
     """
 
     def __init__(self, config: Config, device: torch.device, total_steps: int):
@@ -171,16 +167,9 @@ class _WithPalette(nn.Module):
 def train_epoch(
     state: TrainState, loader: Batches, title: str = "", after_step: Callable[[], None] | None = None
 ) -> tuple[float, float]:
-    """Take one optimizer step a batch, over all batches of the loader.
+    """Take one optimizer step a batch, and call `after_step` after it, over all batches of `get_dataloader`.
 
-    Args:
-        state: The network and all that changes with it.
-        loader: Batches {"L": (B, 1, S, S), "ab": (B, 2, S, S)} on the state's device.
-        title: What the progress bar says.
-        after_step: Called after each step.
-
-    Returns:
-        The mean L1 loss over the photos of the epoch, and the speed in images a second, of all processes together.
+    Returns the mean L1 loss over the photos of the epoch, and the speed in images a second, of all processes together.
     """
     start = shown = time.perf_counter()
     before = state.photos
@@ -269,8 +258,8 @@ def fit(
         val_loss, gray_loss = validate_epoch(state, val_loader)
         state.end_epoch(
             {
-                "epoch": epoch + 1, "train_loss": train_loss, "val_loss": val_loss, "gray_loss": gray_loss,
-                "learning_rate": state.schedule.get_last_lr()[0], "images_per_second": speed,
+                "epoch": epoch + 1, "photos": len(served), "train_loss": train_loss, "val_loss": val_loss,
+                "gray_loss": gray_loss, "learning_rate": state.schedule.get_last_lr()[0], "images_per_second": speed,
                 "seconds": time.perf_counter() - start, "memory_gb": used_memory(device) / 1e9,
             }
         )  # fmt: skip
@@ -285,9 +274,7 @@ def fit(
     return pd.DataFrame(state.history)
 
 
-def _open_photos(
-    split: dict[str, list[Path]], config: Config, device: torch.device
-) -> tuple[dict, ColorizationDataset]:
+def _open_photos(split: dict, config: Config, device: torch.device) -> tuple[dict, ColorizationDataset]:
     """The training photos by the size in which an epoch needs them, and the validation photos."""
     sizes = {config.size_in(epoch) for epoch in range(config.epochs)} | {config.image_size}
     train = {size: ColorizationDataset(split["train"], config, True, device, cache_dir(), size) for size in sizes}

@@ -44,6 +44,11 @@ def blobs(number: int, height: int = 40, width: int = 48) -> np.ndarray:
     return ((np.stack(waves, axis=-1) / 2.8 + 0.5) * 255).round().astype(np.uint8)
 
 
+def assert_same(a, b) -> None:
+    """Two states, of tensors, numbers, lists and dicts, are equal bit for bit."""
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
 def torchrun(*arguments: str, folder: Path | None = None) -> str:
     """Start a script or module in two processes; return what they print. Nothing may come on stderr."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *arguments]

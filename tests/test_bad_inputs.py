@@ -16,16 +16,8 @@ from PIL import Image
 
 from colorlib.__main__ import main
 from colorlib.checkpoint import BEST, CheckpointError, load_model, save_checkpoint, save_model
-from colorlib.colorize import (  # fmt: skip
-    Colorizer,
-    Hint,
-    SaveError,
-    add_color,
-    colorize_folder,
-    palette_strip,
-    recolor_palette,
-    save_picture,
-)
+from colorlib.colorize import Colorizer, Hint, add_color, colorize_folder, palette_strip, recolor_palette
+from colorlib.colorize.export import SaveError, save_picture
 from colorlib.config import Config
 from colorlib.data import find_images
 from colorlib.model import UNet
@@ -67,9 +59,8 @@ def other_weights(path, value, dtype=torch.float32):
 
 
 def state_and_fail(folder, monkeypatch):
-    monkeypatch.setattr(
-        torch, "save", Mock(side_effect=RuntimeError("unexpected pos 64 vs 0"))
-    )  # what a full disk says
+    full_disk = RuntimeError("unexpected pos 64 vs 0")  # PyTorch's words
+    monkeypatch.setattr(torch, "save", Mock(side_effect=full_disk))
     save_checkpoint(folder / "last.pt", {})
 
 

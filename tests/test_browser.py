@@ -166,11 +166,6 @@ def test_training_by_pressing_in_jupyterlab(page, jupyterlab, tmp_path):
         paused = step()
         page.wait_for_timeout(500)
         assert step() == paused
-    for theme in ("Dark", "Light"):
-        page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
-        if folder := os.environ.get("COLORLIB_SCREENSHOTS"):
-            page.wait_for_timeout(1000)
-            stepper.screenshot(path=Path(folder) / f"stepper-{theme.lower()}.png")
     press("Start anew")
     expect(status).to_contain_text("Step 0.")
 

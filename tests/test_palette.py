@@ -105,9 +105,3 @@ def test_training_tells_scenes_apart():
         optimizer.step()
     colors = palette(maps, pixels).colors
     assert losses[-1] < 0.3 * losses[0] and (colors[0] - colors[1]).abs().max() > 0.1 and colors.abs().max() < 1
-
-
-@pytest.mark.parametrize("size", [1, -3])
-def test_bad_input(size):
-    with pytest.raises(ValueError, match=f"at least 2 colors, got {size}"):
-        ColorPalette(size, SCENE, PIXELS)

@@ -105,20 +105,6 @@ def test_comparison_shows_the_error_in_levels():
     assert "photo.jpg" in [text.get_text() for text in texts(fig)]
 
 
-def test_a_saved_figure_is_whole_and_a_failed_one_keeps_the_old_file(tmp_path):
-    path = tmp_path / "figures" / "photo.png"
-    fig = plots.show_images([PHOTO])
-    plots.save_figure(fig, path)
-    with Image.open(path) as image:
-        image.load()
-        assert image.format == "PNG" and image.width == 7 * 120
-    whole = path.read_bytes()
-    fig.axes[0].set_title("$\\nonsense{$")  # not mathematics: drawing fails
-    with pytest.raises(ValueError, match="nonsense"):
-        plots.save_figure(fig, path)
-    assert path.read_bytes() == whole and list(path.parent.iterdir()) == [path]
-
-
 def test_metrics_distribution_counts_and_averages_finite_values():
     metrics = table()
     fig = plots.plot_metrics_distribution(metrics)

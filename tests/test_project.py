@@ -74,10 +74,8 @@ def test_links_of_the_readme_lead_somewhere():
 
 
 def test_readme_and_report_tell_the_scores_of_the_release():
-    readme, metrics = (
-        (ROOT / "README.md").read_text(encoding="utf-8"),
-        pd.read_csv(tool.ROOT / "outputs/release/metrics.csv"),
-    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    metrics = pd.read_csv(ROOT / "outputs" / "release" / "metrics.csv")
     scores = summarize(metrics).set_index(["subset", "method", "metric"])["mean"]["in_color"]
     wins, photos = count_wins(metrics[metrics["in_color"]])
     rows = ("gray", "gray: no color at all", "–"), ("model", "this release", f"{wins} of {photos}")

@@ -18,6 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from conftest import assert_same
 from PIL import Image
 from test_data import straightforward
 from torch import nn
@@ -34,7 +35,7 @@ from colorlib.train import TrainState, epoch_line, main, train_epoch, validate_e
 CPU = torch.device("cpu")
 fit = functools.partial(train.fit, device="cpu")  # bit for bit is a promise for the CPU
 FIELDS = dataclasses.fields(Config)
-LOSSES = ["epoch", "train_loss", "val_loss", "gray_loss", "learning_rate"]  # what the clock has no part in
+LOSSES = ["epoch", "photos", "train_loss", "val_loss", "gray_loss", "learning_rate"]  # what the clock has no part in
 # of ten photos: 14 items an epoch, in batches of 4, 4, 4 and 2
 EVERYTHING = Config(
     width=4, depth=4, dropout=0.5, palette=3, residual_blocks=1, image_size=32, photo_size=36, min_crop=0.4, flip=True,
@@ -225,10 +226,6 @@ def whole_run(photo_folder, tmp_path_factory):
     return folder, pd.read_csv(folder / "history.csv")
 
 
-def assert_same(a, b) -> None:
-    torch.testing.assert_close(a, b, rtol=0, atol=0)
-
-
 def assert_same_runs(a: Path, b: Path) -> None:
     """Two finished runs are equal bit for bit, but for the clock and the memory in use."""
     states = [load_checkpoint(run / LAST) for run in (a, b)]
@@ -355,14 +352,9 @@ def test_on_epoch_stands_for_the_line_and_comes_when_the_epoch_is_safe(tmp_path,
     assert [line.split("\r")[-1] for line in lines] == ["heard of [1]", "heard of [1, 2]"]
     history = fit(config.replace(epochs=3), photos, tmp_path / "run")
     assert capsys.readouterr().out.split("\r")[-1] == epoch_line(history, 3) + "\n"
-    row = {
-        "val_loss": [0.11, 0.2],
-        "train_loss": 0.125,
-        "images_per_second": 123.4,
-        "seconds": [40, 20],
-        "memory_gb": 1,
-    }
-    line = epoch_line(pd.DataFrame(row | {"gray_loss": 0.15}), 13)
+    row = {"val_loss": [0.11, 0.2], "train_loss": 0.125, "gray_loss": 0.15}
+    row |= {"images_per_second": 123.4, "seconds": [40, 20], "memory_gb": 1}
+    line = epoch_line(pd.DataFrame(row), 13)
     assert line == "epoch   2/13  train 0.1250  val 0.2000  (gray 0.1500)  123 img/s  1.0 GB  5:30 min left"
 
 
@@ -433,8 +425,10 @@ def test_free_settings_may_change_others_and_photos_are_refused_by_name(tmp_path
         fit(EVERYTHING, photos[:-1], run)
     assert {path: path.read_bytes() for path in run.glob("*.*")} == before
     shutil.copytree(run, tmp_path / "run")
-    history = fit(EVERYTHING.replace(**free | {"epochs": 4, "compile": False}), photos, tmp_path / "run")
+    changes = free | {"epochs": 4, "compile": False, "keep_every": 3}
+    history = fit(EVERYTHING.replace(**changes), photos, tmp_path / "run")
     assert history["train_loss"].tolist()[:3] == whole_run[1]["train_loss"].tolist() and len(history) == 4
+    assert not (tmp_path / "run" / "weights" / "epoch_003.safetensors").exists(), "of epochs 3, 6, 9 … only"
 
 
 # --- the command line ---------------------------------------------------------------------------------------

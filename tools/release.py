@@ -42,17 +42,20 @@ settings in the header. `colorlib.load()` reads both.
 
 ## Data
 
-{train:,} photographs, and {val} to choose the best epoch: Imagenette and Imagewoof (ten ImageNet classes each, one of
-them dogs only), one photo for each of 600 ImageNet classes, outdoor scenes, Caltech-101. Short side 150 to 256 px;
-near-gray photos were left out. No COCO image is among them. `split.json` names them all.
+{train:,} photographs, and {val:,} to choose the best epoch. {tiny:,} are small (64 px): Tiny ImageNet, 200 kinds of
+things. The others have a short side of 150 to 256 px: {houses:,} rooms and houses (Ahmed and Moustafa 2016),
+Imagenette and Imagewoof (ten ImageNet classes each, one of them dogs only), one photo for each of 600 ImageNet classes,
+outdoor scenes, Caltech-101. Near-gray photos were left out. No COCO image is among them. `split.json` names them all.
 
 ## Recipe
 
 {epochs} epochs, {looks:,} looks at photos, {minutes:.0f} minutes on {cores} of a CPU ({device}), {precision}.
-The loss is {loss} on ab, AdamW, warm-up and cosine, a running average of the weights. {small_epochs} epochs at
-{small_size} px, the others at {image_size} px, random crops, mirror images, changed contrast and gamma. In use, the
-photo and its mirror image are both asked. All settings: `config.json`; loss by epoch: `history.csv`. Choices among
-recipes were made on validation photos.
+The loss is {loss} on ab, and {likelihood:g} times the negative log-likelihood of the true colors under the palette.
+AdamW, a short warm-up, a learning rate that falls to 0 in the last quarter, a running average of the weights.
+{small_epochs} epochs at {small_size} px with all photos, the others at {image_size} px with those that are large
+enough; random crops, mirror images, changed contrast and gamma. In use, the photo and its mirror image are both asked,
+at a vividness of {vividness:g}. All settings: `config.json`; loss by epoch: `history.csv`. Choices among recipes were
+made on validation photos.
 
 ## Numbers
 
@@ -100,10 +103,12 @@ def model_card(release: Path) -> str:
     return CARD.format(
         parameters=sum(p.numel() for p in load_model(release)[0].parameters()), palette=config.palette,
         megabytes=(release / BEST).stat().st_size / 1e6, train=len(split["train"]), val=len(split["val"]),
-        epochs=len(history), looks=len(split["train"]) * config.crops_per_photo * len(history),
+        epochs=len(history), looks=history["photos"].sum(),
         minutes=history["seconds"].sum() / 60, cores=cores, device=environment["device"],
         precision=environment["precision"], loss={"l1": "L1", "huber": "Huber's"}[config.loss],
         small_epochs=config.small_epochs, small_size=config.small_size, image_size=config.image_size,
+        tiny=sum("tiny_" in name for name in split["train"]), houses=sum("house_" in name for name in split["train"]),
+        likelihood=config.palette_likelihood, vividness=config.vividness,
         photos=photos, rows="\n".join(rows), wins=wins,
         truth=colored.loc[colored["method"] == "model", "true_colorfulness"].mean(),
     )  # fmt: skip

@@ -35,15 +35,11 @@ def colorized_name(path: str | os.PathLike) -> str:
 
 
 def save_picture(path: str | os.PathLike, picture: np.ndarray, source: Photo | None = None) -> Path:
-    """Write a colored picture and return its path; an earlier file of the name stays as it was if anything fails.
+    """Write a colored picture, uint8 (H, W, 3), and return its path; an earlier file stays as it was if anything fails.
 
-    The file gets sRGB's ICC profile, and a description that says that its colors are predicted.
-
-    Args:
-        path: Its suffix names the format: JPEG, PNG, WebP, TIFF or BMP; missing folders are made.
-        picture: uint8 (H, W, 3).
-        source: The photo that was colored, from which the file takes transparency, where its format can hold it,
-            camera, date, place and authors (EXIF), and resolution (DPI).
+    The suffix names the format: JPEG, PNG, WebP, TIFF or BMP; missing folders are made. The file gets sRGB's ICC
+    profile, and a description that says that its colors are predicted. From the source, the photo that was colored, it
+    takes transparency, where its format can hold it, camera, date, place and authors (EXIF), and resolution (DPI).
 
     Raises:
         SaveError: If the suffix is another, the format cannot hold the picture, or the file cannot be written.

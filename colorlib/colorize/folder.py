@@ -35,13 +35,9 @@ def colorize_folder(
 ) -> FolderResult:  # fmt: skip
     """Color all photos of a folder, and of the folders below it, into another one; bad ones stop nothing.
 
-    Args:
-        src: A folder, a photo, or several of them.
-        dst: Gets name-colorized.jpg for each name.jpg, in the same subfolders, and a contact sheet.
-        colorizer: None: the release.
-        overwrite: Color anew what is there already; else it is skipped, so that an interrupted call can be repeated.
-        progress: Show a bar.
-        **options: As for `Colorizer.colorize`.
+    `src` may also be a photo, or several photos and folders. `dst` gets name-colorized.jpg for each name.jpg, in the
+    same subfolders, and a contact sheet. Without `overwrite`, what is there already is skipped, so that an interrupted
+    call can be repeated. The colorizer is the release by default; the options are those of `Colorizer.colorize`.
 
     Raises:
         ValueError: If an option is out of its range, or a folder has no photo; `FileNotFoundError` if there is none.

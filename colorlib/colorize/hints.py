@@ -21,7 +21,6 @@ SPREAD = 0.375  # what eight equal neighbors' mean adds to a pixel, per unit of 
 LEAST_VARIANCE = 1e-3  # of L around a pixel, so that noise in a flat part is no edge
 LEAST_WEIGHT = 1e-6  # of a neighbor, so that no pixel is cut off from all others
 
-
 Color = str | Sequence[float]  # "#3060c0", "3060c0" or a name such as "navy"; or red, green and blue in 0…255
 
 

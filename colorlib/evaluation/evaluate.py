@@ -30,7 +30,6 @@ def evaluate_model(
     predict: Predict | Mapping[str, Predict],
     photos: Sequence[str | os.PathLike],
     size: int = 256,
-    method: str = "model",
     progress: bool = True,
     on_photo: Callable[[str, dict, dict], None] | None = None,
     device: str | torch.device = "cpu",
@@ -40,23 +39,17 @@ def evaluate_model(
     Pictures are uint8 (size, size, 3). The true one is the whole photo, its RGB taken for sRGB, squeezed (bicubic).
     Unreadable photos are left out, printed, and named in the table's `.attrs["skipped"]`: (name, reason) each.
 
-    Args:
-        predict: From scaled L (B, 1, size, size) to scaled ab (B, 2, size, size); or several, name → predict.
-        photos: Paths.
-        size: Side of the pictures, px.
-        method: Name of a single `predict` in the table.
-        progress: Show a progress bar.
-        on_photo: Called with a photo's name, its pictures "gray", "predicted" (by the first method) and "true", and its
-            scores, method → metric → value.
-        device: Where predict wants L.
+    `predict` makes scaled ab (B, 2, size, size) of scaled L (B, 1, size, size), on the device; several come by name, a
+    single one is called "model". `on_photo` is given a photo's name, its pictures "gray", "predicted" (by the first
+    method) and "true", and its scores, method → metric → value.
 
     Returns:
         A row a photo and method, "gray" last: image (name), method, what `score_pictures` gives, true_colorfulness,
         in_color.
     """
-    methods = dict(predict) if isinstance(predict, Mapping) else {method: predict}
+    methods = dict(predict) if isinstance(predict, Mapping) else {"model": predict}
     if "gray" in methods:
-        raise ValueError('method "gray" is the baseline, which is always scored; give the model another name')
+        raise ValueError('"gray" is the baseline, which is always scored; give the method another name')
     methods["gray"] = constant_color(0, 0)
     rows, skipped = [], []
     bar = tqdm(total=len(photos), desc="evaluating", unit="photo", file=sys.stdout, leave=False, disable=not progress)

@@ -34,12 +34,9 @@ def score_run(
     Writes metrics.csv, metrics_summary.txt, failures.csv, comparisons/comparison_000.png …, figures/examples.png
     (gray, predicted, true) and figures/metrics_distribution.png; returns `evaluate_model`'s table.
 
-    Args:
-        run: A run's name or folder.
-        photos: Paths of photos that the run has not seen; see `unseen`.
-        out: Folder for the results; None: the run's in outputs/, since Kaggle's inputs cannot be written to.
-        shown: Photos that get a picture; None: the first ten. Scored photos may not be free to publish.
-        beside: Other runs to score on the same photos, label → name or folder.
+    A run is a name or a folder; `beside` has others to score on the same photos, by label. The photos should be new to
+    all of them, see `unseen`. The first ten get a picture, or those that are `shown`: scored photos may not be free to
+    publish. The results go to `out`, or else to the run's folder in outputs/: Kaggle's inputs cannot be written to.
     """
     run = find_run(run)
     out = outputs_dir() / run.name if out is None else Path(out)

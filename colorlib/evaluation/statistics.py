@@ -60,9 +60,8 @@ def format_summary(metrics: pd.DataFrame) -> str:
             metric = METRICS[row.metric]
             label = metric.title if row.method == table["method"].iloc[0] else ""
             cells = "".join(f"{x:9.{metric.digits}f}" for x in (row.mean, row.std, row.min, row.max))
-            lines.append(
-                f"{label:<17} {row.method:<15}{cells}{row.infinite:10}  {row.verdict}".replace("nan", "   ").rstrip()
-            )
+            line = f"{label:<17} {row.method:<15}{cells}{row.infinite:10}  {row.verdict}"
+            lines.append(line.replace("nan", "   ").rstrip())
         lines += ["", f"Colorfulness of the photos themselves: {chosen['true_colorfulness'].mean():.1f}"]
         for method in chosen.loc[chosen["method"] != "gray", "method"].unique():
             wins, photos = count_wins(chosen, method)
@@ -87,11 +86,7 @@ def compare_methods(metrics: pd.DataFrame, method: str = "model", other: str = "
     The interval is a percentile bootstrap (Efron 1979, doi:10.1214/aos/1176344552) over photos. Both p-values are
     two-sided. Wilcoxon's signed ranks (1945, doi:10.2307/3001968) are not decided by a few large differences. The
     permutation test asks how often the mean is as far from zero when the sign of each photo's difference is random.
-
-    Args:
-        metrics: The table of `evaluate_model`. Photos with an infinite value are left out of that metric.
-        method: The name of one method in the table.
-        other: The other one's.
+    Photos with an infinite value are left out of that metric.
 
     Returns:
         A row a metric: metric, each method's mean, difference, low and high (95%), wilcoxon, permutation. The p-values

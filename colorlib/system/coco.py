@@ -42,10 +42,8 @@ def find_coco(split: str = "val2017") -> Path | None:
 def download_coco(folder: str | os.PathLike | None = None, split: str = "val2017") -> Path:
     """Download and unzip COCO's photos (val2017: 0.8 GB, train2017: 19 GB) into folder/split, unless they are there.
 
-    Raises:
-        ConnectionError: If the download breaks off.
-        OSError: If there is no room, or an unfinished folder is in the way.
-        ValueError: If what came is not COCO's zip; it is deleted.
+    `ConnectionError` if the download breaks off, `OSError` if there is no room or an unfinished folder is in the way,
+    `ValueError` if what came is not COCO's zip; it is deleted.
     """
     _check(split)
     photos, size, checksum = COCO_SPLITS[split]

@@ -200,10 +200,8 @@ class ColorizeDemo(W.VBox):
                 picker = W.ColorPicker(value=code, concise=True, layout={"width": "32px"})
                 picker.observe(self.status.reporting(self.predict), "value")
                 self.pickers.append((code, picker))
-                below = W.HBox([picker, W.HTML(f"{share:.0%}")])
-                boxes.append(
-                    W.VBox([W.HTML(), below], layout={"flex": f"{share:.3f} 1 64px", "align_items": "stretch"})
-                )
+                layout = {"flex": f"{share:.3f} 1 64px", "align_items": "stretch"}
+                boxes.append(W.VBox([W.HTML(), W.HBox([picker, W.HTML(f"{share:.0%}")])], layout=layout))
             self.palette.children = boxes
         for (_, picker), box in zip(self.pickers, self.palette.children, strict=True):
             box.children[0].value = f'<div style="height:24px;background:{picker.value};border-radius:4px"></div>'

@@ -28,13 +28,8 @@ PAUSE = 0.02  # seconds between steps in which the kernel hears the buttons
 class TrainingStepper(W.VBox):
     """A widget that trains a network as one presses, and shows what that does to the loss and to one photo.
 
-    `state` is its `TrainState`; `losses` has a pair for each step: the L1 loss of the network on the step's batch, and
-    gray's. Nothing is saved.
-
-    Args:
-        config: The settings; the learning rate is what the slider says.
-        photos: Paths of the training photos; the first one is shown.
-        device: "cuda", "cpu", …; None takes the best there is.
+    The first of the photos is shown; the learning rate is what the slider says. `state` is its `TrainState`; `losses`
+    has a pair for each step: the L1 loss of the network on the step's batch, and gray's. Nothing is saved.
     """
 
     def __init__(self, config: Config, photos: Sequence[str | os.PathLike], device: str | None = None):
@@ -114,7 +109,5 @@ class TrainingStepper(W.VBox):
         curve = io.BytesIO()
         plot_steps(self.losses).savefig(curve, format="jpeg", dpi=120)
         self.curve.value = curve.getvalue()
-        words = [f"Step {len(self.losses)}."]
-        if self.losses:
-            words.append("Loss of the last batch {:.4f}, gray's {:.4f}.".format(*self.losses[-1]))
-        self.status.say(" ".join(words))
+        last = "Loss of the last batch {:.4f}, gray's {:.4f}.".format(*self.losses[-1]) if self.losses else ""
+        self.status.say(f"Step {len(self.losses)}. {last}")

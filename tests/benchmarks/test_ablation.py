@@ -65,6 +65,7 @@ def test_rows_are_what_they_are_called():
         ("new recipe, Huber", "+ residual blocks"): {"residual_blocks": 1},
         ("+ residual blocks", "+ palette"): {"palette": 32},
         ("+ palette", "+ second residual block"): {"residual_blocks": 2},
+        ("+ second residual block", "+ palette likelihood"): {"palette_likelihood": 0.02},
     }
     for (before, after), change in changes.items():
         assert rows[before].replace(**change) == rows[after] != rows[before]

@@ -57,14 +57,7 @@ def test_true_colors_win_nearly_perfectly(photos):
 
 def test_scores_are_those_of_the_rounded_pictures(photos):
     seen, predict = {}, oracle(photos, 48, saturation=0.5)
-    metrics = evaluate_model(
-        predict,
-        photos[:2],
-        size=48,
-        method="half",
-        progress=False,
-        on_photo=lambda name, *rest: seen.update({name: rest}),
-    )
+    metrics = evaluate_model({"half": predict}, photos[:2], 48, False, lambda name, *rest: seen.update({name: rest}))
     assert list(seen) == ["astronaut.png", "chelsea.png"]
     pictures, scores = seen["chelsea.png"]
     true = np.asarray(read_photo(photos[1]).resize((48, 48), Image.Resampling.BICUBIC))
@@ -79,13 +72,6 @@ def test_scores_are_those_of_the_rounded_pictures(photos):
     assert rows["true_colorfulness"].tolist() == [calculate_colorfulness(true)] * 2
 
 
-def test_gray_scores_the_same_as_the_baseline(photos):
-    metrics = evaluate_model(gray, photos, size=32, progress=False)
-    assert np.array_equal(metrics[COLUMNS[2:8]][::2], metrics[COLUMNS[2:8]][1::2])
-    assert metrics["psnr"][7] == np.inf, "the black-and-white photo is its own gray version"
-    assert count_wins(metrics) == (0, 4), "a tie is no win"
-
-
 def test_several_methods_and_more_photos_than_are_predicted_at_a_time(photos):
     """Side by side, in the order they were given, and the same numbers as one by one."""
     methods = {"model": lambda L: L.repeat(1, 2, 1, 1) / 8, "mean color": constant_color(3, 12)}
@@ -95,7 +81,7 @@ def test_several_methods_and_more_photos_than_are_predicted_at_a_time(photos):
     assert list(table["image"][::3]) == [path.name for path in many]
     for number, (name, predict) in enumerate(methods.items()):
         for i, path in enumerate(photos):
-            alone = evaluate_model(predict, [path], size=16, method=name, progress=False)
+            alone = evaluate_model({name: predict}, [path], size=16, progress=False)
             for repeat in table[number::3][i::4].to_dict("records"):
                 assert repeat == pytest.approx(alone.iloc[0].to_dict(), abs=1e-6)
 

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
 
 from colorlib.evaluation import compare_methods, count_wins, format_summary, summarize, verdict
 
@@ -107,9 +106,6 @@ def test_text_shows_gray_below_the_model(table, tmp_path):
     assert format_summary(pd.read_csv(tmp_path / "metrics.csv")) == text
 
 
-# wins
-
-
 def test_wins_pair_photos_of_one_name_and_a_tie_is_no_win(table):
     other = table[table["method"] == "model"].assign(method="other", psnr=1.0)
     both = pd.concat([table, other], ignore_index=True)
@@ -139,17 +135,6 @@ def test_comparison_by_hand(five):
     pd.testing.assert_frame_equal(compare_methods(five).set_index("metric"), result)  # the same seed every time
 
 
-def test_interval_is_the_bootstrap_that_notebook_04_builds_by_hand(five):
-    """Percentiles of the mean over photos that are drawn with replacement; infinite PSNRs are left out."""
-    ours, base = (20 * np.log10(255 / np.array(rmse)) for rmse in ([10, 30, 12, 24], [20, 40, 8, 32]))
-    chance = np.random.default_rng(0)
-    draws = [chance.integers(4, size=4) for _ in range(2000)]
-    psnr = compare_methods(five[["image", "method", "psnr"]]).set_index("metric").loc["psnr"]
-    assert (psnr["model"], psnr["gray"]) == pytest.approx((ours.mean(), base.mean()))
-    expected = np.quantile([(ours - base)[drawn].mean() for drawn in draws], [0.025, 0.975])
-    assert psnr[["low", "high"]].tolist() == pytest.approx(expected)
-
-
 def test_pooled_psnr_of_both_methods_is_compared():
     ours, base = np.array([10.0, 4.0, 30.0, 12.0]), np.array([20.0, 5.0, 40.0, 8.0])
     pairs = zip("abcd", ours, base, strict=True)
@@ -169,19 +154,6 @@ def test_photos_are_paired():
     assert rmse[["wilcoxon", "permutation"]].tolist() == pytest.approx([2 / 2**9, 2 / 2**9])
     alike = compare_rmse([row for i in range(9) for row in rows(f"{i}", 3.0 + i, 3.0 + i)])
     assert (alike[["wilcoxon", "permutation"]] == 1).all(axis=None)
-
-
-@pytest.mark.parametrize(("gain", "sure"), [(0.0, False), (2.0, True)])
-def test_luck_and_merit_are_told_apart(gain, sure):
-    chance = np.random.default_rng(5)
-    base = chance.uniform(10, 30, size=60)
-    ours = base - gain + chance.normal(0, 3, size=60)
-    rmse = compare_rmse([row for i in range(60) for row in rows(f"{i}", ours[i], base[i])]).loc["rmse"]
-    assert (rmse["wilcoxon"] < 0.01) == (rmse["permutation"] < 0.01) == (rmse["high"] < 0) == sure
-    half = 1.96 * (ours - base).std() / 60**0.5
-    middle = (ours - base).mean()
-    assert rmse[["low", "high"]].tolist() == pytest.approx([middle - half, middle + half], abs=0.15 * half)
-    assert rmse["permutation"] == pytest.approx(ttest_1samp(ours - base, 0).pvalue, abs=0.03)
 
 
 def test_a_few_large_differences_move_the_mean_and_not_the_ranks():

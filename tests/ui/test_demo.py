@@ -138,12 +138,6 @@ def test_a_demo_without_photos_waits_for_one(colorizer, outputs):
     assert not demo.save.disabled and "mine.png" in demo.status.value
 
 
-def test_wipe_compares_gray_with_color(demo):
-    demo.amount.value = 0.5
-    wiped = shown(demo.result)
-    assert chroma(wiped[:, 240:]) < 1 and chroma(wiped[:, :210]) > 20
-
-
 def test_hints(demo, colorizer, outputs):
     before = demo.result.value
     demo.left.value, demo.top.value, demo.hint_color.value = 0.25, 0.5, "#00ff00"

@@ -54,13 +54,6 @@ def test_options_reach_the_network_which_runs_only_for_other_ones(colorizer, mon
     assert torch.equal(session.ab, other.predict(session.image, render_size=64, hints=hints))
 
 
-def test_what_is_said_of_a_photo(tmp_path):
-    assert Session(blobs(0)).in_color and "photo, 48×40 px, in color, of which" in str(Session(blobs(0)))
-    Image.new("L", (30, 20), 77).save(tmp_path / "sea.png")
-    gray = Session(tmp_path / "sea.png", "a path has a name of its own")
-    assert not gray.in_color and str(gray) == "sea.png, 30×20 px, black-and-white: colored in 0.00 s."
-
-
 def test_wipe():
     before, after = np.zeros((4, 10, 3), np.uint8), np.full((4, 10, 3), 200, np.uint8)
     assert np.array_equal(wipe(before, after, 0), before) and np.array_equal(wipe(before, after, 1), after)
