@@ -126,7 +126,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     if path.exists():  # rows whose runs are elsewhere stay as they are
         before = pd.read_csv(path)
-        table = pd.concat([before[~before["row"].isin(table["row"])], table])
+        table = pd.concat([before, table]).drop_duplicates(["row", "seed"], keep="last")
     table = table.sort_values(["row", "seed"], key=lambda c: c.map(TABLE.index) if c.name == "row" else c)
     write_text(path, table.to_csv(index=False, float_format="%.5g"))
     print(table.to_string())

@@ -71,10 +71,11 @@ The photos themselves have a colorfulness of {truth:.1f}.
 
 ## Biases that we saw
 
-Skies, night skies, lawns, fur and wood get a likely hue, usually too little of it. Strong colors that lightness does
-not give away are missing: a red saucer comes out olive, an orange space suit brown, a flag gray. Even gray planes turn
-blue, also the moon's. Skin is hardly warmer than gray, in the few portraits that we have; the training photos hold more
-dogs than people, and we know nothing of how it treats different skins. Small things take the color of what is around.
+Day skies, lawns and fur get a likely hue, usually too little of it. Strong colors that lightness does not give away are
+missing: a red saucer and the red side of an eye's inside come out gray, an orange space suit tan, a blue backdrop and a
+flag gray; a wooden table turns partly green. Even planes get a color by mistake: the moon becomes a blue sea, the cloth
+behind old coins glows red, one end of a lawn turns blue. Skin is hardly warmer than gray; the training photos hold few
+portraits, and we know nothing of how it treats different skins. Small things take the color of what is around.
 
 ## Limits
 
