@@ -13,6 +13,7 @@ from skimage.metrics import structural_similarity
 
 MAX = 255  # the highest level of an 8-bit channel
 IN_COLOR = 5  # a photo of at least this colorfulness counts as "in color"
+ONE_TINT = 9  # distance in ab within which 99% of a one-tinted picture's pixels lie from the mean of their lightness
 AB_SQUARE = 10  # side of a square of the ab histogram, which goes from −110 to 110, in units of a* and b*
 
 
@@ -126,6 +127,14 @@ def calculate_colorfulness(picture: np.ndarray) -> float:
 def is_in_color(picture: np.ndarray) -> bool:
     """Whether a picture has colors worth the name: a colorfulness of 5 or more."""
     return calculate_colorfulness(picture) >= IN_COLOR
+
+
+def is_toned(picture: np.ndarray) -> bool:
+    """Whether a picture, uint8 (H, W, 3), is in one tint, as a sepia print is: L* says nearly all of its ab."""
+    L, ab = np.split(rgb2lab(picture).reshape(-1, 3).T, [1])
+    shade = np.digitize(L[0], range(5, 100, 5))
+    spread = [np.hypot(*(ab[:, shade == k] - ab[:, shade == k].mean(axis=1, keepdims=True))) for k in np.unique(shade)]
+    return bool(np.quantile(np.concatenate(spread), 0.99) < ONE_TINT)
 
 
 def pooled_psnr(rmse: Sequence[float] | np.ndarray) -> float:

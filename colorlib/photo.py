@@ -16,8 +16,13 @@ from torch import Tensor
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
 SUFFIXES = {  # by format; other decoders than these stay closed to whatever calls itself a photo
     "JPEG": [".jpg", ".jpeg", ".jfif"], "PNG": [".png"], "WEBP": [".webp"], "BMP": [".bmp"], "TIFF": [".tif", ".tiff"],
-    "GIF": [".gif"],
+    "GIF": [".gif"], "JPEG2000": [".jp2", ".j2k"], "AVIF": [".avif"],
 }  # fmt: skip
+with contextlib.suppress(ModuleNotFoundError):  # the extra: pip install '.[heic]'
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    SUFFIXES["HEIF"] = [".heic", ".heif"]
 PHOTO_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 TURN = Image.Transpose
 TURNS = {  # what EXIF's orientation numbers ask for
@@ -115,6 +120,15 @@ def short_side(source: Photo) -> float:
             return min(image.size)
     except (PhotoError, OSError):  # whoever reads it will say why
         return math.inf
+
+
+def count_pictures(source: Photo) -> int:
+    """How many pictures a file holds, of which `read_photo` reads the first: frames, pages; 1 for what is broken."""
+    try:
+        with open_image(source) as image:
+            return getattr(image, "n_frames", 1)
+    except (PhotoError, OSError):  # whoever reads it will say why
+        return 1
 
 
 def resize_photo(image: Image.Image, size: int) -> np.ndarray:

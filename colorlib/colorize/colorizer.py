@@ -20,6 +20,7 @@ from colorlib.checkpoint import find_run, load_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
 from colorlib.colorize.hints import Color, Hint, spread_hints
 from colorlib.colorize.swatches import recolor_palette
+from colorlib.colorize.tone import restore_tone
 from colorlib.colorize.transfer import transfer_colors
 from colorlib.config import Config
 from colorlib.model import ResidualBlock, UNet, UNetBlock
@@ -56,18 +57,19 @@ class Colorizer:
         """
         return cls(*load_model(find_run(run), pick_device(device)), precision)
 
-    def colorize(self, photo: Photo, saturation: float = 1.0, **options: Any) -> np.ndarray:
+    def colorize(self, photo: Photo, saturation: float = 1.0, restore: bool = False, **options: Any) -> np.ndarray:
         """Color a photo at its own size, uint8 (H, W, 3); its lightness is kept.
 
         Args:
             photo: A path, a file's bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
             saturation: Factor on a* and b*, 0 for gray.
+            restore: Stretch its tones first, see `restore_tone`.
             **options: As for `predict`.
 
         Raises:
             ValueError: If an option is out of its range, or a photo cannot be read (`PhotoError`).
         """
-        image = read_photo(photo)
+        image = restore_tone(photo) if restore else read_photo(photo)
         return add_color(image, self.predict(image, **options), saturation)
 
     @torch.inference_mode()

@@ -1,0 +1,171 @@
+"""Clips: each frame colored like a photo, its colors joined to those of the frames before it.
+
+It needs PyAV, whose wheels bring FFmpeg: ``pip install '.[video]'``.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from skimage.registration import optical_flow_ilk
+from torch import Tensor
+from tqdm import tqdm
+
+from colorlib.colorize.colorizer import Colorizer, add_color
+from colorlib.colorize.export import SaveError
+from colorlib.colorize.tone import restore_tone
+from colorlib.photo import PhotoError, count_pictures
+from colorlib.system import replacing
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")  # and an animated .gif
+SOUNDS = ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3")  # copied into an MP4 as they are; others become AAC
+ENCODER = {"crf": "18", "preset": "veryfast"}  # of x264: hardly a loss that one sees
+BT709 = 1  # FFmpeg's number of the colors, the curve and the matrix of HDTV
+TRUST = 0.1  # difference in scaled L, 5 units of L*, at which a moved color counts e⁻¹ of its share
+CUT = 0.5  # mean trust below which a frame begins a new scene
+
+
+def is_video(path: str | os.PathLike) -> bool:
+    """Whether a file is taken for a clip: by its suffix, or as a GIF of several pictures."""
+    suffix = Path(path).suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (suffix == ".gif" and count_pictures(path) > 1)
+
+
+class SteadyColors:
+    """Keeps the small colors of a clip from flickering: call it with the frames' L and ab, in their order.
+
+    The colors of the frames before are moved along the optical flow (iterative Lucas-Kanade; Le Besnerais and Champagnat
+    2005, doi 10.1109/ICIP.2005.1529706) and mixed with the network's new ones. Their share is `steadiness`, less where
+    the moved lightness is not the frame's: something came into view there. A frame that is unlike begins anew.
+    """
+
+    def __init__(self, steadiness: float = 0.8):
+        if not 0 <= steadiness < 1:
+            raise ValueError(f"steadiness must be at least 0 (each frame alone) and less than 1, got {steadiness}")
+        self.steadiness = steadiness
+        self.last: Tensor | None = None  # L and ab of the frame before, (1, 3, h, w)
+
+    def __call__(self, L: Tensor, ab: Tensor) -> Tensor:
+        """Steady ab (1, 2, h, w) of the next frame, given its scaled L (1, 1, h, w) and the network's scaled ab."""
+        if self.last is not None and self.steadiness:
+            flow = optical_flow_ilk(L[0, 0].numpy(), self.last[0, 0].numpy(), radius=7, num_warp=3)  # rows, columns
+            size = torch.tensor(L.shape[:1:-1])  # w, h
+            here = torch.stack(torch.meshgrid(*map(torch.arange, size.tolist()), indexing="xy"), dim=2)  # (h, w, 2)
+            there = here + torch.from_numpy(flow[::-1].copy()).permute(1, 2, 0)
+            grid = ((2 * there + 1) / size - 1).float()[None]
+            moved = F.grid_sample(self.last, grid, mode="bicubic", padding_mode="border", align_corners=False)
+            trust = torch.exp(-((F.avg_pool2d((L - moved[:, :1]).abs(), 3, 1, 1) / TRUST) ** 2))
+            if trust.mean() > CUT:
+                ab = ab.lerp(moved[:, 1:].clamp(-1, 1), self.steadiness * trust)
+        self.last = torch.cat([L, ab], dim=1)
+        return ab
+
+
+def colorize_video(
+    src: str | os.PathLike, dst: str | os.PathLike, colorizer: Colorizer | None = None, *, steadiness: float = 0.8,
+    saturation: float = 1.0, restore: bool = False, progress: bool = True,
+    on_frame: Callable[[int, int], None] | None = None, **options: Any,
+) -> Path:  # fmt: skip
+    """Color a clip, whose size, time stamps and sound stay, into an MP4 file (H.264), whole or not at all.
+
+    It is streamed: a long film takes no more memory than a short one. H.264 needs even sides: an odd one loses a pixel.
+
+    Args:
+        src: MP4, MOV, MKV, WebM, AVI or an animated GIF.
+        dst: Path of the new file, which ends in .mp4; an earlier one is replaced.
+        colorizer: None: that of the release.
+        steadiness: Share of the colors of the frames before, at least 0 (each frame alone) and less than 1.
+        saturation: Factor on a* and b*, 0 for gray.
+        restore: Stretch the tones of each frame first, see `restore_tone`.
+        progress: Show a bar.
+        on_frame: Called after each frame with the number of frames done, and of all (0 if not known).
+        **options: As for `Colorizer.predict`, but no hints: they are points of one picture.
+
+    Returns:
+        `dst`, as a path.
+
+    Raises:
+        ModuleNotFoundError: If PyAV is missing.
+        PhotoError: If the clip is broken, or the new file cannot be written; `FileNotFoundError` if there is no clip.
+        SaveError: If `dst` has another suffix.
+    """
+    src, dst = Path(src), Path(dst)
+    if dst.suffix.lower() != ".mp4":
+        raise SaveError(f"{dst.name}: clips are saved as .mp4")
+    if options.get("hints"):
+        raise ValueError("hints are points of one picture, and a clip moves: color clips without them")
+    if not src.is_file():
+        raise FileNotFoundError(f"there is no clip {str(src)!r}: check the path")
+    try:
+        import av
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError("clips need PyAV: pip install '.[video]' in colorlib's folder") from missing
+    colorizer, steady = colorizer or Colorizer.from_run(), SteadyColors(steadiness)
+    try:
+        with av.open(src) as film:  # only a frame tells how it lies
+            first = next(film.decode(video=0))
+        with av.open(src) as film, replacing(dst) as temporary, av.open(temporary, "w", format="mp4") as out:
+            moving, sounds = film.streams.video[0], film.streams.audio[:1]
+            moving.thread_type = "AUTO"
+            shown = _add_picture(out, moving, first)
+            pass_on = [_add_sound(out, sound) for sound in sounds]
+            total = moving.frames or round((film.duration or 0) / av.time_base * (moving.average_rate or 0))
+            with tqdm(total=total or None, desc=src.name, unit="frame", disable=not progress) as bar:
+                for packet in film.demux([moving, *sounds]):
+                    if packet.stream is not moving:
+                        pass_on[0](packet)
+                        continue
+                    for frame in packet.decode():
+                        rgb = frame.to_ndarray(format="rgb24", width=first.width, height=first.height)
+                        image = Image.fromarray(np.rot90(rgb, _turns(first))[: shown.height, : shown.width])
+                        image = restore_tone(image) if restore else image
+                        ab = colorizer.predict(image, **options)
+                        ab = steady(colorizer.network_input(image, ab.shape[-1]), ab.cpu()).to(ab.device)
+                        colored = av.VideoFrame.from_ndarray(add_color(image, ab, saturation), format="rgb24")
+                        colored = colored.reformat(format="yuv420p", dst_colorspace=BT709)
+                        colored.pts, colored.time_base = frame.pts, frame.time_base
+                        out.mux(shown.encode(colored))
+                        bar.update()
+                        if on_frame:
+                            on_frame(int(bar.n), total)
+            out.mux(shown.encode())
+    except (av.FFmpegError, IndexError, StopIteration) as error:
+        raise PhotoError(f"{src.name}: {getattr(error, 'strerror', None) or 'it holds no pictures'}") from error
+    return dst
+
+
+def _turns(frame: Any) -> int:
+    """How many quarter turns to the left make a frame upright, as phones note it."""
+    return round(frame.rotation / 90) % 4
+
+
+def _add_picture(out: Any, moving: Any, first: Any) -> Any:
+    """The H.264 stream of a clip with the stream `moving`, whose first frame is `first`."""
+    shown = out.add_stream("libx264", moving.average_rate or 25, ENCODER)
+    sides = (first.height, first.width) if _turns(first) % 2 else (first.width, first.height)
+    shown.width, shown.height = (side // 2 * 2 for side in sides)
+    shown.pix_fmt, context = "yuv420p", shown.codec_context
+    context.time_base, context.sample_aspect_ratio = moving.time_base, moving.sample_aspect_ratio or 1
+    context.colorspace = context.color_primaries = context.color_trc = BT709
+    return shown
+
+
+def _add_sound(out: Any, sound: Any) -> Callable[[Any], None]:
+    """Make a function that passes packets of a clip's sound on to the new one: as they are, or as AAC."""
+    is_copied = sound.codec_context.codec.canonical_name in SOUNDS
+    heard = out.add_stream_from_template(sound) if is_copied else out.add_stream("aac", sound.rate)
+
+    def pass_on(packet: Any) -> None:
+        if is_copied and packet.dts is not None:
+            packet.stream = heard
+            out.mux(packet)
+        elif not is_copied:
+            for frame in [*packet.decode(), *([] if packet.size else [None])]:  # the last packet is an empty one
+                out.mux(heard.encode(frame))
+
+    return pass_on
