@@ -59,11 +59,11 @@ $(VENV)/bin/python:
 
 $(VENV)/.notebooks: $(VENV)/bin/python $(LISTS)
 	@echo "installing PyTorch, JupyterLab and the rest: once, a few minutes and about 5 GB"
-	$(PIP) install --constraint constraints.txt --editable '.[notebooks]'
+	$(PIP) install --constraint constraints.txt --editable '.[notebooks,video]'
 	@touch $@
 
 # ipywidgets 7.7.1 is Colab's; it lies beside the environment's own, for the tests that use it
 $(VENV)/.test: $(VENV)/.notebooks
-	$(PIP) install --constraint constraints.txt --editable '.[notebooks,test]'
+	$(PIP) install --constraint constraints.txt --editable '.[notebooks,video,test]'
 	$(PIP) install --no-deps --upgrade --target $(VENV)/overlay-ipywidgets7 ipywidgets==7.7.1 ipython-genutils==0.2.0
 	@touch $@

@@ -1,19 +1,18 @@
-"""`python -m colorlib photo.jpg folder/ -o out/`: color photos and folders from the command line."""
+"""`python -m colorlib photo.jpg film.mp4 folder/ -o out/`: color photos, clips and folders from the command line."""
 
 import argparse
 import sys
 from collections.abc import Sequence
-
-from colorlib.colorize import Colorizer, Hint, colorize_folder
+from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Color photos from the command line (see `--help`), and say what became of them.
+    """Color photos and clips from the command line (see `--help`), and say what became of them.
 
     Returns the exit status: 0 if all went well, 1 if photos failed, 2 if nothing could begin, 130 after Ctrl-C.
     """
-    parser = argparse.ArgumentParser(prog="python -m colorlib", description="Give black-and-white photos colors.")
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, and folders of them")
+    parser = argparse.ArgumentParser(prog="python -m colorlib", description="Give photos and clips colors.")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, clips, and folders of them")
     parser.add_argument("-o", "--out", required=True, help="folder for the results, name-colorized.jpg and so on")
     parser.add_argument("--saturation", type=float, default=1.0, help="strength of the colors; 0: gray (default: 1)")
     parser.add_argument(
@@ -26,11 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     change = "recolor what wears a color of the palette: --palette brown=teal"
     pairs = {"dest": "recolor", "type": lambda text: text.split("="), "action": "append", "default": []}
     parser.add_argument("--palette", metavar="FROM=TO", help=change, **pairs)
+    parser.add_argument("--restore", action="store_true", help="first stretch the tones of faded prints")
+    share = "of a clip: share of the colors of the frames before, 0 for each frame alone (default: 0.8)"
+    parser.add_argument("--steadiness", type=float, default=0.8, help=share)
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
     parser.add_argument("--overwrite", action="store_true", help="color anew what is in the folder already")
     options = vars(parser.parse_args(arguments))
     sources, folder, run = (options.pop(name) for name in ("photos", "out", "run"))
     try:
+        from colorlib.colorize import Colorizer, Hint, colorize_folder  # seconds, in which Ctrl-C may come
+
         options["hints"] = [Hint(float(x), float(y), color) for x, y, color in options.pop("hint")]
         result = colorize_folder(sources, folder, Colorizer.from_run(run), **options)
     except KeyboardInterrupt:
@@ -39,11 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(result.done)} colored, {len(result.skipped)} there already, {len(result.failed)} failed")
+    counts = f"{len(result.done)} colored, {len(result.skipped)} there already, {len(result.failed)} failed"
+    print(f"{counts}; the results are in {Path(folder).expanduser().resolve()}")
     if result.skipped:
         print("those there already keep the settings that they were made with; --overwrite colors them anew")
     if result.sheet:
         print(f"contact sheet: {result.sheet}")
+    if result.left_out:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(result.left_out.items()))
+        print(f"left out, as no photos or clips: {kinds}")
+    for path, note in result.notes.items():
+        print(f"note: {path}: {note}")
     for path, reason in result.failed.items():
         print(f"failed: {path}: {reason}", file=sys.stderr)
     return 1 if result.failed else 0

@@ -46,8 +46,8 @@ def sample_photos(kind: str = "color") -> list[Path]:
     return found
 
 
-def find_images(folder: str | os.PathLike) -> list[Path]:
-    """Find all photos in a folder and the folders below it, sorted, by `PHOTO_SUFFIXES`; hidden ones are left out.
+def find_images(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUFFIXES) -> list[Path]:
+    """Find all photos in a folder and the folders below it, sorted, by their suffixes; hidden ones are left out.
 
     `OSError` if the folder is missing or a file, `ValueError` if it holds no photo.
     """
@@ -59,12 +59,12 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES
+        if path.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     )
     if not found:
-        raise ValueError(f"no photo in {folder}: put files that end in {', '.join(PHOTO_SUFFIXES)} there")
+        raise ValueError(f"no photo in {folder}: put files that end in {', '.join(suffixes)} there")
     return found
 
 

@@ -173,19 +173,41 @@ def test_the_command_line_says_why_it_cannot_begin(outputs, tmp_path, capsys, mo
     assert not os.path.exists("out")
 
 
+def mutated(content: bytes, rng: random.Random) -> bytes:
+    """A few bytes changed, most of them near the beginning."""
+    content = bytearray(content)
+    for _ in range(rng.randint(1, 8)):
+        content[rng.randrange(min(len(content), rng.choice((60, 300, 10_000))))] = rng.randrange(256)
+    return bytes(content)
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_mutated_photos_are_read_or_refused_in_words(tmp_path):
+def test_mutated_photos_and_folders_of_them_are_read_or_refused_in_words(tmp_path):
     """Nothing but `PhotoError` comes out, whatever a decoder or a broken EXIF block raises."""
     exif, rng, refused = Image.Exif(), random.Random(0), 0
     exif[0x0112], exif[0x010F] = 6, "camera"
     for number in range(300):
         kind, file = list(SUFFIXES)[number % len(SUFFIXES)], io.BytesIO()
         Image.fromarray(PHOTO).save(file, kind, exif=exif)
-        content = bytearray(file.getvalue())
-        for _ in range(rng.randint(1, 8)):
-            content[rng.randrange(min(len(content), rng.choice((60, 300, 10_000))))] = rng.randrange(256)
+        content = mutated(file.getvalue(), rng)
+        if number < 50:
+            (tmp_path / f"{number}{SUFFIXES[kind][0]}").write_bytes(content)
         try:
-            assert read_photo(bytes(content)).mode == "RGB"
+            assert read_photo(content).mode == "RGB"
         except PhotoError:
             refused += 1
     assert 20 < refused < 280
+    (tmp_path / "clip.mkv").write_bytes(content)
+    result = colorize_folder(tmp_path, tmp_path / "out", COLORIZER, progress=False)
+    assert len(result.done) + len(result.failed) == 51 and result.done and tmp_path / "clip.mkv" in result.failed
+
+
+def test_mutated_weights_are_read_or_refused_in_words(tmp_path):
+    save_model(tmp_path / "model.safetensors", UNet(4, 4), CONFIG)
+    content, rng, refused = (tmp_path / "model.safetensors").read_bytes(), random.Random(0), 0
+    for _ in range(200):
+        try:
+            load_model(written(tmp_path / "model.safetensors", mutated(content, rng)))
+        except CheckpointError:
+            refused += 1
+    assert refused > 100

@@ -31,7 +31,8 @@ def test_a_photo_twice_and_anew(photo, tmp_path, capsys):
     line, result = [str(photo), "-o", str(tmp_path / "out")], tmp_path / "out" / "a-colorized.png"
     assert command.main(line) == 0
     assert np.array_equal(np.asarray(Image.open(result)), Colorizer.from_run().colorize(photo))
-    assert "1 colored, 0 there already, 0 failed\ncontact sheet: " in capsys.readouterr().out
+    words = f"1 colored, 0 there already, 0 failed; the results are in {tmp_path / 'out'}\ncontact sheet: "
+    assert words in capsys.readouterr().out
     assert command.main(line) == 0 and "0 colored, 1 there already" in capsys.readouterr().out
     assert command.main([*line, "--saturation", "0", "--overwrite"]) == 0
     assert np.ptp(np.asarray(Image.open(result)).astype(int), axis=2).max() <= 1
@@ -57,7 +58,7 @@ def test_ctrl_c_says_how_to_go_on(photo, tmp_path, capsys, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "colorize_folder", interrupt)
+    monkeypatch.setattr("colorlib.colorize.colorize_folder", interrupt)
     assert command.main([str(photo), "-o", str(tmp_path / "out")]) == 130
     assert "the same command goes on where it stopped" in capsys.readouterr().err
 

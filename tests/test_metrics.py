@@ -26,6 +26,9 @@ def test_metrics_by_hand():
     red = BASE * np.uint8([1, 0, 0])  # rg is 100, yb is 50
     assert metrics.calculate_colorfulness(red) == pytest.approx(0.3 * np.hypot(100, 50))
     assert metrics.is_in_color(red) and not metrics.is_in_color(BASE)
+    sepia = (np.arange(64 * 64).reshape(64, 64, 1) % 200 * [1, 0.8, 0.6]).astype(np.uint8)
+    assert metrics.is_in_color(sepia) and metrics.is_toned(sepia), "colors of a print, not of the scene"
+    assert not metrics.is_toned(np.hstack([sepia, sepia[..., ::-1]]))
     assert metrics.pooled_psnr([10, 0]) == pytest.approx(10 * np.log10(255**2 / 50))
 
 

@@ -1,19 +1,21 @@
-"""Whole folders of photos: each colored into a file of its own, bad ones listed at the end, interrupts picked up."""
+"""Whole folders: each photo and clip colored into a file of its own, bad ones listed at the end, interrupts picked up."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 from tqdm import tqdm
 
 from colorlib.colorize.colorizer import Colorizer
 from colorlib.colorize.export import colorized_name, save_picture
+from colorlib.colorize.video import VIDEO_SUFFIXES, SteadyColors, colorize_video, is_video
 from colorlib.data import find_images
-from colorlib.photo import read_photo
+from colorlib.photo import PHOTO_SUFFIXES, count_pictures, read_photo
 
 SHEET = "contact-sheet-colorized.jpg"  # by its name, no later call takes it for a photo
 SHEET_PHOTOS, COLUMNS, CELL = 60, 3, 192  # photos on it, at most; pairs in a row; side of a picture, px
@@ -26,6 +28,8 @@ class FolderResult:
     done: dict[Path, Path] = field(default_factory=dict)
     skipped: dict[Path, Path] = field(default_factory=dict)  # results that were there before
     failed: dict[Path, str] = field(default_factory=dict)
+    notes: dict[Path, str] = field(default_factory=dict)  # what else is to say of some
+    left_out: Counter[str] = field(default_factory=Counter)  # suffixes of files that are no photos; how many there are
     sheet: Path | None = None  # the contact sheet, if there is anything to show
 
 
@@ -33,33 +37,43 @@ def colorize_folder(
     src: str | os.PathLike | Sequence[str | os.PathLike], dst: str | os.PathLike, colorizer: Colorizer | None = None, *,
     overwrite: bool = False, progress: bool = True, **options: Any,
 ) -> FolderResult:  # fmt: skip
-    """Color all photos of a folder, and of the folders below it, into another one; bad ones stop nothing.
+    """Color all photos and clips of a folder, and of the folders below it, into another one; bad ones stop nothing.
 
-    `src` may also be a photo, or several photos and folders. `dst` gets name-colorized.jpg for each name.jpg, in the
-    same subfolders, and a contact sheet. Without `overwrite`, what is there already is skipped, so that an interrupted
-    call can be repeated. The colorizer is the release by default; the options are those of `Colorizer.colorize`.
+    `src` may also be a file, or several files and folders. `dst` gets name-colorized.jpg for each name.jpg, and
+    name-colorized.mp4 for each clip, in the same subfolders, and a contact sheet of the photos. Without `overwrite`,
+    what is there already is skipped, so that an interrupted call can be repeated. The colorizer is the release by
+    default; the options are those of `Colorizer.colorize`, and for clips also `steadiness`, see `colorize_video`.
 
     Raises:
-        ValueError: If an option is out of its range, or a folder has no photo; `FileNotFoundError` if there is none.
+        ValueError: If an option is out of its range, or a folder has no photo; `FileNotFoundError` if there is none;
+            `NotADirectoryError` if `dst` is a file.
     """
-    dst = Path(dst).expanduser()
-    jobs = list(_jobs([src] if isinstance(src, str | os.PathLike) else src, dst))
-    colorizer = colorizer or Colorizer.from_run()
+    dst, result, taken = Path(dst).expanduser().resolve(), FolderResult(), {}
+    if dst.exists() and not dst.is_dir():
+        raise NotADirectoryError(f"{dst} is a file: give a folder for the results")
+    jobs = list(_jobs([src] if isinstance(src, str | os.PathLike) else src, dst, result.left_out))
+    colorizer, clip = colorizer or Colorizer.from_run(), {"steadiness": options.pop("steadiness", 0.8)}
+    SteadyColors(**clip)
     if options.get("reference") is not None:
         options["reference"] = read_photo(options["reference"])  # once
     colorizer.colorize(np.zeros((1, 1, 3), np.uint8), **options)  # wrong options end here, not once for each photo
-    result, taken = FolderResult(), {}
-    for photo, target in tqdm(jobs, desc="coloring", unit="photo", disable=not progress):
+    for photo, target in tqdm(jobs, desc="coloring", unit="file", disable=not progress):
         if taken.setdefault(target, photo) != photo:
             result.failed[photo] = f"{target.name} is already the result of {taken[target]}: color one elsewhere"
         elif target.exists() and not overwrite:
             result.skipped[photo] = target
         else:
             try:
-                result.done[photo] = save_picture(target, colorizer.colorize(photo, **options), photo)
-            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                if target.suffix == ".mp4":
+                    colorize_video(photo, target, colorizer, progress=progress, **clip, **options)
+                else:
+                    save_picture(target, colorizer.colorize(photo, **options), photo)
+                result.done[photo] = target
+                if target.suffix != ".mp4" and (count := count_pictures(photo)) > 1:
+                    result.notes[photo] = f"it holds {count} pictures, of which the first one was colored"
+            except (ValueError, OSError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
                 result.failed[photo] = str(error) or type(error).__name__
-    if pairs := [*result.done.items(), *result.skipped.items()]:
+    if pairs := [pair for pair in [*result.done.items(), *result.skipped.items()] if pair[1].suffix != ".mp4"]:
         try:
             result.sheet = save_picture(dst / SHEET, contact_sheet(pairs[:SHEET_PHOTOS]))
         except (ValueError, OSError) as error:
@@ -68,25 +82,29 @@ def colorize_folder(
 
 
 def contact_sheet(pairs: Sequence[tuple[Path, Path]]) -> np.ndarray:
-    """Draw photos beside their colored versions, small, with their names: uint8 (H, W, 3)."""
-    columns, width, height = min(COLUMNS, len(pairs)), 2 * CELL + 16, CELL + 24
-    sheet = Image.new("RGB", (columns * width + 8, -(-len(pairs) // columns) * height + 8), "white")
+    """Draw photos beside their colored versions, small, in their order: uint8 (H, W, 3)."""
+    columns, width, height = min(COLUMNS, len(pairs)), 2 * CELL + 20, CELL + 8
+    sheet = Image.new("RGB", (columns * width - 4, -(-len(pairs) // columns) * height + 8), "white")
     for number, pair in enumerate(pairs):
         left, top = 8 + number % columns * width, 8 + number // columns * height
         for side, path in enumerate(pair):
             small = read_photo(path)
             small.thumbnail((CELL, CELL))
             sheet.paste(small, (left + side * (CELL + 4), top))
-        ImageDraw.Draw(sheet).text((left, top + CELL + 2), pair[0].name[:60], fill="black")
     return np.asarray(sheet)
 
 
-def _jobs(sources: Sequence[str | os.PathLike], dst: Path) -> Iterator[tuple[Path, Path]]:
-    """Each photo with the path of its result; results of earlier calls, known by their names, are no photos."""
+def _jobs(sources: Sequence[str | os.PathLike], dst: Path, left_out: Counter[str]) -> Iterator[tuple[Path, Path]]:
+    """Each photo and clip with the path of its result; results of earlier calls, known by their names, are neither."""
     for source in (Path(source).expanduser() for source in sources):
         if not source.exists():
             raise FileNotFoundError(f"there is no photo or folder {str(source)!r}: check the path")
-        root = source if source.is_dir() else source.parent
-        for photo in find_images(source) if source.is_dir() else [source]:
+        root, found = source.parent, [source]
+        if source.is_dir():
+            root, found = source, find_images(source, PHOTO_SUFFIXES + VIDEO_SUFFIXES)
+            others = set(source.rglob("[!.]*")) - set(found)
+            left_out.update(path.suffix.lower() or "no suffix" for path in others if path.is_file())
+        for photo in found:
             if photo == source or not photo.stem.endswith("-colorized"):
-                yield photo, dst / photo.relative_to(root).parent / colorized_name(photo.name)
+                name = f"{photo.stem}-colorized.mp4" if is_video(photo) else colorized_name(photo.name)
+                yield photo, dst / photo.relative_to(root).parent / name

@@ -50,6 +50,7 @@ class SteadyColors:
         self.steadiness = steadiness
         self.last: Tensor | None = None  # L and ab of the frame before, (1, 3, h, w)
 
+    @torch.no_grad()
     def __call__(self, L: Tensor, ab: Tensor) -> Tensor:
         """Steady ab (1, 2, h, w) of the next frame, given its scaled L (1, 1, h, w) and the network's scaled ab."""
         if self.last is not None and self.steadiness:

@@ -12,7 +12,7 @@ from PIL import Image
 import colorlib
 from colorlib.checkpoint import BEST, load_model, save_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
-from colorlib.colorize import Colorizer, GuidedUpsampler, Hint, add_color, palette_strip
+from colorlib.colorize import Colorizer, GuidedUpsampler, Hint, add_color, palette_strip, restore_tone
 from colorlib.config import Config
 from colorlib.data import sample_photos
 from colorlib.model import UNet
@@ -187,6 +187,19 @@ def test_hints_and_reference_reach_the_result():
     assert (result.flatten(1).median(dim=1).values - lab(np.asarray(blue))[1:, 0, 0]).norm() < 6
     both = colorizer.predict(photo, reference=blue, hints=[Hint(0.2, 0.2, (128, 128, 128))])[0, :, 9, 9]
     assert both.norm() * 128 < 1, "a hint has the last word"
+
+
+def test_a_faded_print_gets_its_tones_back():
+    gray = np.asarray(read_photo(sample_photos()[1]).convert("L"))
+    faded = np.stack([gray * share + 40 for share in (0.5, 0.45, 0.4)], axis=2).astype(np.uint8)
+    restored = np.asarray(restore_tone(faded))
+    assert restored.shape == faded.shape and np.ptp(restored, axis=2).max() == 0
+    assert np.abs(restored[..., 0] - gray.astype(float)).mean() < 5 < np.abs(faded[..., 0] - gray.astype(float)).mean()
+    flat = np.asarray(restore_tone(np.full((4, 5, 3), 90, np.uint8)))
+    assert flat.shape == (4, 5, 3) and np.ptp(flat) == 0
+    colorizer = constant(10, -10)
+    expected = colorizer.colorize(restored)
+    assert np.array_equal(colorizer.colorize(faded, restore=True), expected)
 
 
 @pytest.mark.parametrize("pixels", [1, 50, 333])

@@ -107,11 +107,24 @@ def test_contact_sheet_shows_before_beside_after(album, tmp_path):
     result = run(album, tmp_path / "out")
     pairs = list(result.done.items())
     sheet = contact_sheet(pairs[:2])
-    assert sheet.dtype == np.uint8 and sheet.shape == (8 + 216, 2 * 400 + 8, 3)
+    assert sheet.dtype == np.uint8 and sheet.shape == (8 + 200, 2 * 404 - 4, 3)
     assert np.array_equal(sheet[8:48, 8:56], np.asarray(Image.open(album / "a.jpg")))
-    assert np.array_equal(sheet[8:48, 408:456], blobs(1)), "the second pair"
-    assert np.array_equal(sheet[8:48, 604:652], np.asarray(Image.open(result.done[album / "b.png"])))
-    assert (sheet[202:214, 8:60] < 128).any(), "its name"
-    long = shutil.copy(album / "a.jpg", tmp_path / f"{'старый ' * 12}.jpg")
-    assert contact_sheet([(long, pairs[0][1])]).shape == (8 + 216, 400 + 8, 3)
-    assert contact_sheet(pairs * 3).shape == (3 * 216 + 8, 3 * 400 + 8, 3)
+    assert np.array_equal(sheet[8:48, 412:460], blobs(1)), "the second pair"
+    assert np.array_equal(sheet[8:48, 608:656], np.asarray(Image.open(result.done[album / "b.png"])))
+    assert contact_sheet(pairs * 3).shape == (3 * 200 + 8, 3 * 404 - 4, 3)
+
+
+def test_clips_pages_and_other_files(tmp_path):
+    """A clip becomes an MP4, of several pages the first is colored, and what is neither is counted."""
+    pictures = [Image.fromarray(blobs(number)) for number in range(3)]
+    for name in ("pages.tif", "moving.gif"):
+        pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+    (tmp_path / "notes.txt").write_text("no photo")
+    (tmp_path / "broken.mp4").write_bytes(b"no clip")
+    result = run(tmp_path, tmp_path / "out", steadiness=0.5)
+    names = ["contact-sheet-colorized.jpg", "moving-colorized.mp4", "pages-colorized.tif"]
+    assert files(tmp_path / "out") == names and result.left_out == {".txt": 1}
+    assert result.notes == {tmp_path / "pages.tif": "it holds 3 pictures, of which the first one was colored"}
+    assert list(result.failed) == [tmp_path / "broken.mp4"]
+    with pytest.raises(NotADirectoryError, match="give a folder"):
+        run(tmp_path, tmp_path / "notes.txt")
