@@ -135,8 +135,8 @@ def colorize_video(
                         if on_frame:
                             on_frame(int(bar.n), total)
             out.mux(shown.encode())
-    except (av.FFmpegError, IndexError, StopIteration) as error:
-        raise PhotoError(f"{src.name}: {getattr(error, 'strerror', None) or 'it holds no pictures'}") from error
+    except (av.FFmpegError, LookupError, StopIteration, UnicodeError, AttributeError) as error:  # what PyAV raises
+        raise PhotoError(f"{src.name}: {getattr(error, 'strerror', None) or 'broken, or no clip'}") from error
     return dst
 
 

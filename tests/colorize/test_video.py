@@ -89,7 +89,7 @@ def test_what_cannot_be_colored_is_said(tmp_path, monkeypatch):
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(bytes(8000))
     for source, options, words in (
-        ("half.mp4", {}, "half.mp4: "), ("b.mp4", {}, "b.mp4: it holds no pictures"),
+        ("half.mp4", {}, "half.mp4: "), ("b.mp4", {}, "b.mp4: broken, or no clip"),
         ("none.mp4", {}, "no clip"), ("a.mp4", {"steadiness": 1}, "steadiness must be"),
         ("a.mp4", {"hints": [1]}, "a clip moves"), ("a.mp4", {"vividness": 2}, "vividness must be"),
     ):  # fmt: skip
