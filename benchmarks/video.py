@@ -1,6 +1,6 @@
 """How steady the colors of a clip are, and how fast it is colored, beside coloring each frame alone.
 
-    python benchmarks/video.py                      # about four minutes on two CPU cores; needs no data
+    python benchmarks/video.py                      # about three minutes on two CPU cores; needs no data
     python benchmarks/video.py --data data/val2017  # with the first 8 photos of a folder
 
 Prints a table and writes it to benchmarks/results/video.csv. The clips are made from photos by known motions, so that
@@ -91,7 +91,7 @@ def flicker(colored: list[np.ndarray], photo: np.ndarray, motion: Motion) -> flo
 
 
 def left_after_cut(colorizer: Colorizer, photos: list[np.ndarray], steadiness: float) -> list[float]:
-    """The share of the old scene's colors in the first three frames after a cut, in the mean over pairs of photos."""
+    """How unlike the new scene's own the colors of the first three frames after a cut are; 1: as the old scene's."""
     shares = []
     for old, new in zip(photos, photos[1:] + photos[:1], strict=True):
         old, new = (make_clip(photo, MOTIONS["pan"])[0] for photo in (old, new))
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
         after = left_after_cut(colorizer, photos, steadiness) if steadiness else [0.0] * 3
         rate = frames_per_second(colorizer, photos[0], steadiness, 5 if options.quick else SPEED_FRAMES)
         rows += [
-            {"steadiness": steadiness, "clip": f"frame {i} after a cut", "old_colors": x} for i, x in enumerate(after)
+            {"steadiness": steadiness, "clip": f"frame {i} after a cut", "unlike_its_own": x} for i, x in enumerate(after)
         ]
         rows.append({"steadiness": steadiness, "clip": "640×360, from file to file", "frames_per_second": rate})
     table = pd.DataFrame(rows)

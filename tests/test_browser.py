@@ -194,7 +194,7 @@ def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
     expect(images.nth(1)).to_be_visible()
 
     # the sliders, by keyboard
-    amount, left = (demo.get_by_role("slider").nth(number) for number in (0, 2))
+    amount, left = (demo.get_by_role("slider").nth(number) for number in (0, 1))
     amount.press("Home")
     gray = other(colored)
     amount.press("End")
@@ -204,10 +204,17 @@ def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
     left.press("Home")
     aimed = other(colored)
     button("Add").click()
-    expect(demo.get_by_text("0%, 50%")).to_be_visible()
     hinted = other(aimed)
-    button("Clear").click()
+    button("0%, 50%").click()  # which takes it back
     assert other(hinted) == colored
+    words = demo.get_by_role("textbox", name="color", exact=True)
+    words.fill("reddd")
+    words.press("Enter")
+    expect(demo.get_by_text("got 'reddd'")).to_be_visible()
+    words.fill("navy")
+    words.press("Enter")
+    expect(demo.get_by_text("got 'reddd'")).to_be_hidden()
+    assert page.locator("[title=null]:visible").count() == 0
 
     # an upload, a broken one, and the first once more
     for name in ("photo", "broken", "photo"):
@@ -218,6 +225,9 @@ def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
             expect(status).to_have_text("Error: broken.jpg: not an image file that can be read")
         else:
             expect(status).to_contain_text("my photo.png, 120×90 px")
+
+    demo.get_by_title("Remove my photo.png").click()
+    expect(demo.get_by_title("Remove my photo.png")).to_have_count(0)
 
     # a path, with Enter
     box = demo.get_by_placeholder("photo.jpg")
@@ -255,47 +265,52 @@ def test_the_web_page(page, outputs, files, tmp_path):
     command = ["-m", "colorlib.ui.app", "--run=small", "--device=cpu", "--port=PORT", "--max-upload=1"]
     asked: set[str] = set()
     page.on("request", lambda request: asked.add(request.url))
-    compared, board, recolored = (page.locator(f"#{name} img").last for name in ("compared", "board", "recolored"))
+    picture = page.locator("#picture img").last
     with serving(command, environment, tmp_path) as address:
         page.goto(address)
         status = page.locator("#status")
         expect(status).to_contain_text("chelsea.png, 451×300 px, in color")  # it starts with a sample
 
-        # a sample, and the saturation by keyboard
-        first = compared.get_attribute("src")
-        page.locator("#samples button", has_text="camera").click()
+        def other(before: str) -> str:
+            expect(picture).not_to_have_attribute("src", before)
+            return picture.get_attribute("src")
+
+        # a sample, and the sliders by keyboard
+        page.locator("#photos button", has_text="camera").click()
         expect(status).to_contain_text("camera.png, 512×512 px, black-and-white")
-        expect(compared).not_to_have_attribute("src", first)
-        colored = compared.get_attribute("src")
-        page.get_by_role("slider", name="Saturation").press("Home")
-        expect(compared).not_to_have_attribute("src", colored)
+        expect(picture).to_have_attribute("alt", "camera.png, colored by the network")
+        colored = picture.get_attribute("src")
+        page.get_by_role("slider", name="Gray to color").press("Home")
+        gray = other(colored)
+        page.get_by_role("slider", name="Gray to color").press("End")
+        before = other(gray)
 
-        # a hint, by a click on the picture
-        page.get_by_role("tab", name="Hints").click()
-        before = board.get_attribute("src")
-        board.click(position={"x": 60, "y": 60})
-        expect(board).not_to_have_attribute("src", before)
+        # hints, by a click on the picture and by keyboard; one is removed, then all are
+        hints = page.locator("#hints button")
+        picture.click(position={"x": 60, "y": 60})
+        expect(hints).to_have_count(1)
+        before = other(before)
+        page.get_by_text("Hints without a mouse").click()
+        page.get_by_role("slider", name="From left").press("Home")
+        before = other(before)  # a cross
+        page.get_by_role("button", name="Add", exact=True).click()
+        expect(hints).to_have_count(2)
+        hints.first.click()
+        expect(hints).to_have_count(1)
+        expect(hints).to_contain_text("0, 0.5")
+        page.get_by_role("button", name="Clear", exact=True).last.click()
+        expect(hints).to_have_count(0)
 
-        # a reference, in the colors that are then saved, and none
-        page.get_by_role("tab", name="Reference").click()
+        # uploads of which one is broken, and one that is too large
         page.get_by_role("slider", name="Saturation").press("End")
-        before = recolored.get_attribute("src")
-        page.locator("#references button", has_text="rocket").click()
-        expect(recolored).not_to_have_attribute("src", before)
-        page.get_by_role("button", name="No reference").click()
-        page.get_by_role("tab", name="Before and after").click()
-
-        # an upload, a broken one, one that is too large
         choose = page.locator("input[type=file]").first
-        choose.set_input_files(files["photo"])
+        choose.set_input_files([files["broken"], files["photo"]])
         expect(status).to_contain_text("my photo.png, 120×90 px")
-        for name, words in (("broken", "broken.jpg: not an image file that can be read"), ("large", "maximum")):
-            page.get_by_role("button", name="Clear").first.click()
-            choose.set_input_files(files[name])
-            expect(page.get_by_text(words)).to_be_visible()
+        expect(page.get_by_text("broken.jpg: not an image file that can be read")).to_be_visible()
+        expect(page.locator("#photos button.selected")).to_contain_text("my photo")
+        choose.set_input_files(files["large"])
+        expect(page.get_by_text("maximum")).to_be_visible()
         expect(status).to_contain_text("my photo.png")  # it stays
-        expect(compared).to_be_visible()
-        expect(page.locator("#compared").get_by_text("Error")).to_be_hidden()
 
         # the file at full size
         page.get_by_role("button", name="Save at full size").click()
@@ -306,6 +321,6 @@ def test_the_web_page(page, outputs, files, tmp_path):
         assert np.array_equal(np.asarray(Image.open(download.value.path())), expected)
 
         # on a narrow screen nothing sticks out, and nothing at all came from elsewhere
-        page.set_viewport_size({"width": 420, "height": 900})
+        page.set_viewport_size({"width": 390, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []

@@ -1,4 +1,4 @@
-"""The web page: color photos in a browser, with Gradio. `python -m colorlib.ui.app` serves it on this machine.
+"""The web page: color photos and clips in a browser, with Gradio. `python -m colorlib.ui.app` serves it here.
 
 It needs the extra: `pip install '.[app]'`. Nothing leaves the machine: no analytics, no fonts from elsewhere.
 """
@@ -6,18 +6,20 @@ It needs the extra: `pip install '.[app]'`. Nothing leaves the machine: no analy
 import argparse
 import functools
 import html
-import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from colorlib.checkpoint import find_run
-from colorlib.colorize import Colorizer, Hint
+from colorlib.colorize import VIDEO_SUFFIXES, Colorizer, Hint, colorize_video, is_video
 from colorlib.data import sample_photos
 from colorlib.photo import PHOTO_SUFFIXES
-from colorlib.ui.session import Networks, Session, draw_hints, swatches
+from colorlib.ui.session import Networks, Session, color_name, draw_hints, render_size, shrink, swatch_codes, wipe
 
 try:
     import gradio as gr
@@ -29,115 +31,242 @@ FONTS = ["Segoe UI", "Helvetica Neue", "Arial", "sans-serif"]  # of the reader's
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=FONTS, font_mono=["monospace"])
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: auto }
-.samples .grid-wrap { min-height: 0 }
-.samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); overflow: hidden }
-#status { opacity: 0.75 }
+#photos .grid-wrap { min-height: 0; max-height: 340px; padding-top: 32px }
+#photos .grid-container { grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)) }
+#picture img { cursor: crosshair }
+#palette .prose, #hints .prose { display: flex; flex-wrap: wrap; gap: 6px }
+#palette label { min-width: 32px; text-align: center; font-size: 12px }
+#hints button { padding: 2px 8px; border: 1px solid; border-radius: 8px }
+input[type=color] { width: 100%; height: 32px; padding: 0; border: 0; background: none; cursor: pointer }
 """
-PICTURE = {"type": "numpy", "format": "jpeg", "interactive": False}
-UNNAMED = PICTURE | {"show_label": False}
+SWATCHES, THUMBNAIL = 8, 208  # of a palette, that can be changed; longest side, px
+# what gr.HTML shows for a value, and the JavaScript by which a person changes that
+PALETTE = """{{#each value}}<label style="flex: {{percent}}">
+<input type="color" value="{{now}}" data-at="{{@index}}" title="{{words}}" aria-label="{{words}}">{{percent}}%
+</label>{{/each}}"""
+PICK = """element.addEventListener("input", ({target}) => {
+    props.value = props.value.map((swatch, at) => at == target.dataset.at ? {...swatch, now: target.value} : swatch)
+    trigger("input")
+})"""
+HINTS = """{{#each value}}<button data-at="{{@index}}" aria-label="Remove the hint {{this.[0]}}, {{this.[1]}}">
+<span style="color: {{this.[2]}}">&#11044;</span> {{this.[0]}}, {{this.[1]}} ×</button>{{/each}}"""
+REMOVE = """element.addEventListener("click", ({target}) => {
+    const button = target.closest("button")
+    if (button) props.value = props.value.filter((_, at) => at != button.dataset.at)
+})"""
+COLOR = '<label>Color <input type="color" value="{{value}}"></label>'
+CHOOSE = 'element.addEventListener("input", ({target}) => { props.value = target.value })'
+IN_VIEW = '() => document.querySelector("#work").scrollIntoView({behavior: "smooth"})'
 
 
 def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
     """Make the page, ready for `launch`; takes and raises what `Colorizer.from_run` does, for the first network."""
     first = find_run(run)
     networks = Networks(first.name, Colorizer.from_run(first, device))
-    color_samples, suffixes = sample_photos("color"), list(PHOTO_SUFFIXES)
-    samples = [*color_samples, *sample_photos("gray")]
+    samples = [_listed(str(path)) for path in (*sample_photos("color"), *sample_photos("gray"))]
     with gr.Blocks(title="colorlib", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        session, hints, reference = gr.State(None), gr.State([]), gr.State(None)
-        gr.Markdown("# Color a photograph\nUpload a photo or choose a sample. Its colors, if any, are not looked at.")
+        session, aim, clip = gr.State(None), gr.State(None), gr.State(None)
+        photos = gr.State(samples)  # to choose from, uploads first
+        gr.Markdown("# Color a photograph\nA photo's own colors, if it has any, are not looked at: only its lightness.")
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                file = gr.File(label="Your photo", file_types=suffixes, height=250)
-            with gr.Column(scale=5, min_width=320):
-                gallery = _gallery(samples, "samples")
-        with gr.Row():
-            with gr.Column(scale=5, min_width=320):
-                with gr.Tab("Before and after"):
-                    compared = gr.ImageSlider(
-                        label="Gray, and colored by the network", buttons=["fullscreen"], elem_id="compared", **UNNAMED
-                    )
-                with gr.Tab("Hints"):
-                    gr.Markdown("Choose a color, then click on the picture where you know it.")
-                    board = gr.Image(label="Hints", buttons=[], elem_id="board", **UNNAMED)
-                    with gr.Row():
-                        color = gr.ColorPicker("#3b6fb6", label="Color", min_width=100)
-                        undo = gr.Button("Undo the last", size="md", min_width=100)
-                        clear = gr.Button("Clear", size="md", min_width=100)
-                with gr.Tab("Reference"):
-                    gr.Markdown("The picture takes the colors of another photo: upload one, or choose a sample.")
-                    with gr.Row():
-                        with gr.Column(min_width=240):
-                            reference_file = gr.File(label="Reference", file_types=suffixes, height=130)
-                            references = _gallery(color_samples, "references")
-                            no_reference = gr.Button("No reference", size="md")
-                        recolored = gr.Image(label="Your photo", buttons=[], elem_id="recolored", **PICTURE)
-                status = gr.Markdown(elem_id="status")
+                suffixes = sorted({*PHOTO_SUFFIXES, *VIDEO_SUFFIXES})
+                file = gr.File(label="Upload photos or a clip", file_count="multiple", file_types=suffixes, height=200)
+            with gr.Column(scale=5, min_width=300):
+                gallery = gr.Gallery(
+                    [photo[:2] for photo in samples], label="Your photos, and samples", height="auto",
+                    object_fit="cover", allow_preview=False, interactive=False, buttons=[], elem_id="photos",
+                )  # fmt: skip
+        with gr.Row(elem_id="work"):
+            with gr.Column(scale=5, min_width=300):
+                color_clip = gr.Button(visible=False, variant="primary", size="md")
+                video = gr.Video(visible=False, interactive=False, buttons=["download"])
+                look = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
+                picture = gr.Image(label="Colored by the network", elem_id="picture", **look)
+                amount = gr.Slider(0, 1, 1, step=0.01, label="Gray to color")
+                with gr.Column(visible=False) as repaint:
+                    gr.Markdown("**The network's palette:** pick another color, and what wears it changes.")
+                    palette = gr.HTML([], html_template=PALETTE, js_on_load=PICK, elem_id="palette")
+                    reset = gr.Button("Reset the palette", size="sm")
+                status = gr.HTML("", html_template='<p role="status">${value}</p>', elem_id="status")
             with gr.Column(scale=2, min_width=280):
+                gr.Markdown("**Hints:** choose a color, then click on the picture where you know it.")
+                color = gr.HTML("#3b6fb6", html_template=COLOR, js_on_load=CHOOSE)
+                hints = gr.HTML([], html_template=HINTS, js_on_load=REMOVE, elem_id="hints")
+                with gr.Row():
+                    undo, clear = (gr.Button(name, size="sm", min_width=80) for name in ("Undo the last", "Clear"))
+                with gr.Accordion("Hints without a mouse", open=False):
+                    left, top = (gr.Slider(0, 1, 0.5, step=0.01, label=name) for name in ("From left", "From top"))
+                    add = gr.Button("Add", size="sm")
                 saturation = gr.Slider(0, 2, 1, step=0.05, label="Saturation", info="0 is gray")
-                scale = gr.Slider(1, 4, 1, step=1, label="Render size", info="1: the network's own; more looks closer")
-                network = gr.Dropdown(networks.names, value=first.name, label="Network")
-                palette = gr.HTML(elem_id="palette")
+                start = networks[first.name].config.vividness
+                vividness = gr.Slider(0, 1, start, step=0.05, label="Vividness", info="0 is cautious")
+                tone = gr.Checkbox(False, label="Restore tone", info="for faded or tinted prints")
+                with gr.Accordion("Another photo's colors, another network", open=False):
+                    sources = ["none", *(photo[1:] for photo in samples)]
+                    reference = gr.Dropdown(sources, value="none", label="Colors of", info="uploads join the list")
+                    network = gr.Dropdown(networks.names, value=first.name, label="Network")
+                    scale = gr.Slider(1, 4, 1, step=1, label="Render size", info="1: its own; more looks closer")
                 save = gr.Button("Save at full size", variant="primary", interactive=False, size="md")
+                save_all = gr.Button("Save all as ZIP", visible=False, size="md")
                 download = gr.DownloadButton("Download", visible=False, size="md", elem_id="download")
 
-        shown = [compared, board, recolored, palette, status, save, download]
-        options = [session, network, scale, hints, reference, saturation]
+        options = [session, network, scale, vividness, tone, reference, hints, palette]
+        fresh = [session, tone, reference, hints, palette, aim]  # what each photo starts with
+        shown = [picture, status, palette, repaint, vividness, save, download]
 
-        def show(session: Session | None, network: str, *options: Any) -> list[Any]:
-            scale, hints, reference, strength = options
-            if session is None:
-                return [gr.skip()] * len(shown)
-            session.predict(networks[network], scale, hints=hints, reference=reference)
-            colored, squares = session.preview(strength), swatches(session.palette)
-            pictures = (session.preview(0), colored), draw_hints(colored, hints), colored
-            words = squares and f"<p>The network's palette for it</p>{squares}", html.escape(str(session))
-            return [*pictures, *words, gr.Button(interactive=True), gr.DownloadButton(visible=False)]
+        def color_by(session: Session, network: str, scale: int, vividness: float, *own: Any) -> str:
+            tone, reference, given, swatches = own or (False, "none", [], [])
+            owner = f"{session.source} {network} {tone}"  # whose palette it is: another's changes do not count
+            changes = [(s["was"], s["now"]) for s in swatches if s["owner"] == owner and s["now"] != s["was"]]
+            session.restore(tone)
+            session.predict(
+                networks[network], scale, vividness=vividness, recolor=changes, hints=[Hint(*hint) for hint in given],
+                reference=None if reference == "none" else reference,
+            )  # fmt: skip
+            return owner
 
-        def open_file(path: str) -> tuple[Session, list[Hint]]:
-            return Session(path), []  # the hints were another photo's
+        def draw(session: Session, given: list, saturation: float, amount: float, aim: Hint | None) -> gr.Image:
+            colored = session.preview(saturation)
+            mixed = colored if amount == 1 else wipe(session.preview(0), colored, amount)
+            marked = draw_hints(mixed, [Hint(*hint) for hint in given], aim)
+            return gr.Image(marked, alt_text=f"{session.name}, colored by the network")
 
-        def open_sample(event: gr.SelectData) -> tuple[Session, list[Hint]]:
-            return open_file(str(samples[event.index]))
+        def show(saturation: float, amount: float, aim: Hint | None, *options: Any) -> dict[Any, Any]:
+            session, *_, given, swatches = options
+            owner = color_by(*options)
+            if not swatches or swatches[0]["owner"] != owner:
+                swatches = _swatches(session, owner)
+            drawn, can = draw(session, given, saturation, amount, aim), gr.update(visible=bool(swatches))
+            saving = {save: gr.Button(interactive=True), download: gr.update(visible=False)}
+            words = {status: html.escape(str(session))}
+            return {picture: drawn, palette: swatches, repaint: can, vividness: can} | words | saving
 
-        def add_hint(event: gr.SelectData, session: Session, hints: list[Hint], color: str) -> list[Hint]:
+        def open_photo(path: str) -> dict[Any, Any]:
+            return {session: Session(path), tone: False, reference: "none", hints: [], palette: [], aim: None}
+
+        def open_chosen(event: gr.SelectData, known: list) -> dict[Any, Any]:
+            return open_photo(known[event.index][2])
+
+        def take_files(paths: list[str], known: list) -> dict[Any, Any]:
+            clips = [path for path in paths if is_video(path)]
+            still = [path for path in paths if path not in clips]
+            new = _each(still, _listed)
+            changed = {file: None}
+            if new:
+                known = [*new, *known]
+                changed |= open_photo(new[0][2]) | {
+                    photos: known, gallery: gr.Gallery([photo[:2] for photo in known], selected_index=0),
+                    reference: gr.Dropdown(["none", *(photo[1:] for photo in known)], value="none"),
+                    save_all: gr.Button(visible=len(known) > len(samples) + 1),
+                }  # fmt: skip
+            for path in clips[:1]:
+                button = gr.Button(f"Color this clip: {Path(path).name}", visible=True)
+                changed |= {clip: path, color_clip: button, video: gr.Video(None, visible=False)}
+            if clips[1:]:
+                gr.Info(html.escape(f"One clip at a time: {Path(clips[0]).name} was taken, the others were not."))
+            return changed
+
+        def add_hint(given: list, color: str, x: float, y: float) -> tuple[list, None]:
+            return [*given, [round(x, 3), round(y, 3), color]], None
+
+        def add_clicked(event: gr.SelectData, given: list, color: str, session: Session) -> tuple[list, None]:
             (x, y), (width, height) = event.index, session.small.size
-            if not color.startswith("#"):  # Gradio's picker also gives "rgba(59, 111.5, 182, 1)"
-                color = tuple(map(float, re.findall(r"[\d.]+", color)[:3]))
-            return [*hints, Hint(x / max(1, width - 1), y / max(1, height - 1), color)]
+            return add_hint(given, color, x / max(1, width - 1), y / max(1, height - 1))
 
-        def take_reference(path: str) -> str:
-            return Session(path).source  # an error for a broken one, before it is taken
+        def save_clip(path: str, saturation: float, network: str, scale: int, vividness: float) -> gr.Video:
+            def write(folder: Path) -> Path:
+                target, by = folder / f"{Path(path).stem}-colorized.mp4", networks[network]
+                return colorize_video(
+                    path, target, by, saturation=saturation, vividness=vividness, render_size=render_size(by, scale),
+                    progress=False, on_frame=lambda done, total: gr.Progress()((done, total), unit="frames"),
+                )  # fmt: skip
 
-        def take_sample(event: gr.SelectData) -> tuple[str, None]:
-            return str(color_samples[event.index]), None
+            return gr.Video(_kept(write), visible=True, label=f"{Path(path).name}, colored by the network")
+
+        def save_photo(saturation: float, session: Session, *settings: Any) -> gr.DownloadButton:
+            color_by(session, *settings)
+            return _offer(lambda folder: session.save(folder, saturation))
+
+        def save_photos(known: list, saturation: float, session: Session, *settings: Any) -> gr.DownloadButton:
+            def write(folder: Path) -> Path:
+                def add_photo(path: str) -> None:
+                    photo, by = (session, settings) if path == session.source else (Session(path), settings[:3])
+                    color_by(photo, *by)
+                    saved, names = photo.save(folder, saturation), archive.namelist()
+                    archive.write(saved, f"{len(names) + 1}-{saved.name}" if saved.name in names else saved.name)
+
+                with zipfile.ZipFile(folder / "colorized.zip", "w") as archive:
+                    paths = [path for *_, path in known[: -len(samples)]]
+                    _each(gr.Progress().tqdm(paths, unit="photos"), add_photo)
+                return folder / "colorized.zip"
+
+            return _offer(write)
 
         # a photo is read first, and shown only then: what was shown stays when it is broken
-        for opened in (
-            file.upload(in_words(open_file), file, [session, hints]),
-            gallery.select(in_words(open_sample), None, [session, hints]),
-            page.load(in_words(lambda: open_file(str(samples[0]))), None, [session, hints]),
-        ):
-            opened.success(in_words(show), options, shown, show_progress_on=compared)
-        gallery.select(lambda: None, None, file)
-        board.select(in_words(add_hint), [session, hints, color], hints)
-        undo.click(lambda hints: hints[:-1], hints, hints)
-        clear.click(lambda: [], None, hints)
-        reference_file.upload(in_words(take_reference), reference_file, reference)
-        references.select(take_sample, None, [reference, reference_file])
-        no_reference.click(lambda: (None, None), None, [reference, reference_file])
-        for control in options[1:]:
-            control.change(in_words(show), options, shown, trigger_mode="always_last", show_progress="hidden")
-        save.click(in_words(save_full_size), [session, saturation], download)
-    return page
+        page.load(in_words(lambda: open_photo(samples[0][2])), None, fresh)
+        chosen = gallery.select(in_words(open_chosen), photos, fresh)
+        chosen.failure(lambda: gr.Gallery(selected_index=None), None, gallery)
+        changed = [*fresh, file, photos, gallery, save_all, clip, color_clip, video]
+        taken = file.upload(take_files, [file, photos], changed)
+        for event in (chosen, taken):
+            event.success(None, js=IN_VIEW)
+        picture.select(add_clicked, [hints, color, session], [hints, aim])
+        add.click(add_hint, [hints, color, left, top], [hints, aim])
+        undo.click(lambda given: given[:-1], hints, hints)
+        clear.click(lambda: ([], None), None, [hints, aim])
+        gr.on([left.input, top.input], Hint, [left, top, color], aim)
+        often = {"trigger_mode": "always_last", "show_progress_on": picture}
+        looks = [saturation, amount, aim]
+        changed = [session.change, hints.change, palette.input]
+        changed += [control.input for control in (saturation, vividness, tone, reference, network, scale)]
+        gr.on(changed, in_words(show), [*looks, *options], shown, show_progress="minimal", **often)
+        reset.click(lambda: [], None, palette).success(in_words(show), [*looks, *options], shown, **often)
+        mixed = [amount.input, aim.change]
+        gr.on(mixed, in_words(draw), [session, hints, *looks], picture, show_progress="hidden", **often)
+        save.click(in_words(save_photo), [saturation, *options], download)
+        save_all.click(in_words(save_photos), [photos, saturation, *options], download, concurrency_limit=1)
+        color_clip.click(in_words(save_clip), [clip, saturation, network, scale, vividness], video, concurrency_limit=1)
+    return page.queue(default_concurrency_limit=4)
 
 
-def save_full_size(session: Session, saturation: float) -> gr.DownloadButton:
-    """Write the colored photo at its own size and format, and offer it; the page's cache holds it for an hour."""
+def _listed(path: str) -> tuple[Image.Image, str, str]:
+    """A photo as the page lists it: a small picture, its name, its path; an error for a broken one."""
+    return shrink(Session(path).photo, THUMBNAIL), Path(path).stem.replace("_", " "), path
+
+
+def _swatches(session: Session, owner: str) -> list[dict[str, Any]]:
+    """The colors most used in a photo, to be changed; none without a palette."""
+    swatches = []
+    for code, share in list(zip(*swatch_codes(session.palette), strict=True))[:SWATCHES] if session.palette else ():
+        words = f"{color_name(code)}, {share:.0%} of the picture"
+        swatches.append({"owner": owner, "was": code, "now": code, "percent": round(100 * share), "words": words})
+    return swatches
+
+
+def _each(paths: Iterable[str], action: Callable[[str], Any]) -> list[Any]:
+    """What an action gives for each file; those that it fails for are named on the page."""
+    results, wrong = [], []
+    for path in paths:
+        try:
+            results.append(action(path))
+        except (ValueError, OSError) as error:
+            wrong.append(html.escape(str(error)))
+    if wrong:
+        gr.Warning("<br>".join(wrong), duration=None)
+    return results
+
+
+def _kept(write: Callable[[Path], Path]) -> str:
+    """The file that `write` puts into a folder, moved to the page's cache, which holds it for an hour."""
     with tempfile.TemporaryDirectory() as folder:
-        path = session.save(folder, saturation)
-        kept = gr.processing_utils.save_file_to_cache(path, cache_dir=gr.utils.get_upload_folder())
-    return gr.DownloadButton(f"Download {path.name}", value=kept, visible=True)
+        return gr.processing_utils.save_file_to_cache(write(Path(folder)), cache_dir=gr.utils.get_upload_folder())
+
+
+def _offer(write: Callable[[Path], Path]) -> gr.DownloadButton:
+    """The button that downloads what `write` puts into a folder."""
+    path = _kept(write)
+    return gr.DownloadButton(f"Download {Path(path).name}", value=path, visible=True)
 
 
 def in_words(action: Callable[..., Any]) -> Callable[..., Any]:
@@ -176,14 +305,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"The page is at {page.local_url} until Ctrl-C.", flush=True)
     page.block_thread()
     return 0
-
-
-def _gallery(photos: Sequence[Path], name: str) -> gr.Gallery:
-    """Small pictures to choose from, with their names."""
-    return gr.Gallery(
-        [(str(path), path.stem.replace("_", " ")) for path in photos], show_label=False, columns=6, height="auto",
-        object_fit="cover", allow_preview=False, interactive=False, buttons=[], elem_id=name, elem_classes="samples",
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

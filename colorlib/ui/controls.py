@@ -6,15 +6,15 @@ Text is muted by opacity, lines are half transparent: they fit the front end's t
 import base64
 import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PureWindowsPath
 from typing import Any
 
 import ipywidgets as W
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from colorlib.ui.session import Session, shrink
+from colorlib.ui.session import Session
 
 RED = "#C62828"
 
@@ -40,9 +40,12 @@ class Status(W.HTML):
         return callback
 
 
-def upload_button(text: str, multiple: bool, action: Callable[[dict[str, bytes]], None], status: Status) -> Any:
+def upload_button(
+    text: str, suffixes: Sequence[str], action: Callable[[dict[str, bytes]], None], status: Status
+) -> Any:
     """A FileUpload that gives `action` the files by name, and forgets them: the same file can come again."""
-    upload = W.FileUpload(accept="image/*", multiple=multiple, description=text, layout={"width": "auto"})
+    upload = W.FileUpload(accept=",".join(suffixes), multiple=True, description=text, layout={"width": "auto"})
+    upload.tooltip = text  # ipywidgets 8 would show "null"
 
     def take() -> None:
         value = upload.value  # a dict by name in ipywidgets 7, a tuple of dicts in 8
@@ -68,6 +71,7 @@ def control(kind: type, text: str, on_change: Callable[..., None], label: str = 
     made = kind(description=text, layout={"width": "auto", "min_width": "220px"}, **traits)
     made.style.description_width = label
     made.observe(on_change, "value")
+    made.tooltip = text  # ipywidgets 8 would show "null"
     return made
 
 
@@ -94,11 +98,18 @@ def image_box() -> W.Image:
     return W.Image(format="jpeg", layout={"max_width": "100%", "max_height": "440px", "margin": "0"})
 
 
+def photo_face(face: W.Button, session: Session) -> W.HTML:
+    """Make a button as large as a thumbnail with a name, and give the style sheet that paints it: buttons hold text."""
+    face.layout = W.Layout(width="100px", height="102px", padding="74px 2px 0")
+    face.add_class(name := f"photo-{face.model_id}")
+    rules = f"background-image: url({thumbnail(session)}); background-size: 100% 74px; background-repeat: no-repeat"
+    return W.HTML(f"<style>button.{name} {{{rules}}}</style>", layout={"display": "none"})
+
+
 def thumbnail(session: Session, width: int = 96, height: int = 72) -> str:
-    """HTML of a small picture, cropped to width × height px, that carries its own data."""
-    data = base64.b64encode(jpeg(np.asarray(shrink(session.small, 2 * width)))).decode()
-    style = f"display:block;width:{width}px;height:{height}px;object-fit:cover;border-radius:3px"
-    return f'<img alt="{html.escape(session.name)}" src="data:image/jpeg;base64,{data}" style="{style}">'
+    """The address of a small picture that carries its own data, cropped to width × height px, of twice the pixels."""
+    small = ImageOps.fit(session.small, (2 * width, 2 * height))
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(np.asarray(small))).decode()}"
 
 
 def jpeg(picture: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -10,154 +11,208 @@ from pathlib import Path
 import ipywidgets as W
 import numpy as np
 
-from colorlib.colorize import Colorizer, Hint
+from colorlib.colorize import VIDEO_SUFFIXES, Colorizer, Hint, colorize_video, is_video
 from colorlib.data import sample_photos
 from colorlib.palette import Palette
-from colorlib.photo import Photo
+from colorlib.photo import PHOTO_SUFFIXES, Photo
 from colorlib.system import outputs_dir
 from colorlib.ui import controls as C
-from colorlib.ui.session import Networks, Session, describe_hints, draw_hints, swatch_codes, wipe
+from colorlib.ui.session import Networks, Session, color_code, draw_hints, render_size, swatch_codes, wipe
 
-LINK_BYTES = 3_000_000  # larger files get no download link
+LINK_BYTES, CLIP_BYTES = 3_000_000, 20_000_000  # larger files get no download link, larger clips are not shown
 SCALES = [("its own size", 1), ("2 times its size", 2), ("3 times its size", 3), ("4 times its size", 4)]
 SHARE = {"max": 1, "step": 0.01}  # a slider's range
 SWATCHES = 8  # of a palette, that can be changed
 
 
 class ColorizeDemo(W.VBox):
-    """A widget that colors samples, uploads and files, takes hints and a reference, and compares with the truth.
+    """A widget that colors samples, uploads, files and clips, takes hints and a reference, and shows the truth.
 
     The colorizer stands in the list of networks under the name `run`, before all trained runs; without photos, the
     gallery has the bundled samples. The browser gets 640 px at most; Save writes full size to `outputs_dir()/demo`.
+    Network, size, saturation and vividness stay when another photo is chosen; hints, changes of the palette, tone and
+    reference begin anew. Sliders aim a hint: ipywidgets alone cannot tell where on a picture somebody clicked.
     """
 
     def __init__(self, colorizer: Colorizer, photos: Sequence[Photo] | None = None, run: str = "the one given"):
-        self.networks, self.status = Networks(run, colorizer), C.Status()
+        self.networks, self.status, self.hint_status = Networks(run, colorizer), C.Status(), C.Status()
         self.session: Session | None = None
         self.hints: list[Hint] = []
         self.aim: Hint | None = None  # the hint that is being prepared
         self.references: dict[str, Photo | None] = {"none": None} | {p.name: p for p in sample_photos("color")}
-        self.choices: dict[str, W.Button] = {}  # the gallery's buttons, by file name
+        self.choices: dict[W.Button, Photo] = {}  # the gallery's buttons
         self.uploads: dict[str, bytes] = {}
-        self._cards: dict[str, W.VBox] = {}  # of the uploads
+        self._cards: dict[str, W.HBox] = {}  # of the uploads
         self.pickers: list[tuple[str, W.ColorPicker]] = []  # the palette's colors, as the network chose them
         self._shown_palette: Palette | None = None
         self._button = partial(C.button, status=self.status)
-        first, last = self._photo_panel(photos), self._steering()
-        rows = [first, self.status, *self._pictures(), last]
-        super().__init__(rows, layout={"max_width": "960px", "grid_gap": "10px"})
-        for choice in list(self.choices.values())[:1]:  # something to see at once
+        samples = [*sample_photos("color"), *sample_photos("gray")] if photos is None else photos
+        panel, self.columns = self._photo_panel(samples), self._picture_columns()
+        super().__init__(
+            [panel, self.status, self.columns, self.clip], layout={"max_width": "960px", "grid_gap": "10px"}
+        )
+        for choice in list(self.choices)[:1]:  # something to see at once
             choice.click()
 
-    def _photo_panel(self, photos: Sequence[Photo] | None) -> W.VBox:
-        """Where a photo comes from: a gallery of samples, uploads (which join the gallery), a path."""
-        groups = {"Photos": photos} if photos is not None else {
-            "In color (the network sees only their lightness)": sample_photos("color"),
-            "Black-and-white from the start": sample_photos("gray"),
-        }  # fmt: skip
-        galleries = [C.figure(title, C.row(*map(self._card, group)), "none") for title, group in groups.items()]
-        self._own = C.figure("Your uploads", C.row(), "none")
-        self._own.layout.display = "none"
-        self.upload = C.upload_button("Upload photos", True, self._take_uploads, self.status)
-        self.path = W.Text(description="or a path", placeholder="photo.jpg", layout={"flex": "1 1 240px"})
+    def _photo_panel(self, photos: Sequence[Photo]) -> W.VBox:
+        """Where a photo comes from: a gallery of samples and uploads, a path."""
+        self._samples = [self._card(photo, f"photo {number}") for number, photo in enumerate(photos, start=1)]
+        self.gallery = C.row(*self._samples)
+        suffixes = [*PHOTO_SUFFIXES, *VIDEO_SUFFIXES]
+        self.upload = C.upload_button("Upload photos or clips", suffixes, self._take_uploads, self.status)
+        self.path = W.Text(description="or a path", placeholder="photo.jpg", layout={"flex": "1 1 200px"})
         self.path.style.description_width = "72px"
-        self.open_path = self._button("Open", "folder-open", "Open the photo at this path", self._open_path)
+        self.open_path = self._button("Open", "folder-open", "Open the photo or clip at this path", self._open_path)
         self.path.on_msg(lambda _, message, __: message.get("event") == "submit" and self.open_path.click())
-        return C.panel("Photo", *galleries, self._own, C.row(self.upload, self.path, self.open_path), flex="none")
+        title = "Photo: of one in color, the network sees only the lightness"
+        return C.panel(title, self.gallery, C.row(self.upload, self.path, self.open_path), flex="none")
 
-    def _steering(self) -> W.Box:
-        """What the colors depend on: the network, hints, a reference."""
-        actions = self.predict, self._draw_anew, self._take_aim, self._choose_reference
-        predict, draw, aim, choose = map(self.status.reporting, actions)
-        self.network = C.control(W.Dropdown, "network", predict, options=self.networks.names)
-        self.scale = C.control(W.Dropdown, "looks at", predict, options=SCALES)
-        self.saturation = C.control(W.FloatSlider, "saturation", draw, value=1, max=2, step=0.05)
-        start = self.networks[self.network.value].config.vividness
-        self.vividness = C.control(W.FloatSlider, "vividness", predict, value=start, max=1, step=0.05)
-        self.left = C.control(W.FloatSlider, "from left", aim, "64px", value=0.5, **SHARE)
-        self.top = C.control(W.FloatSlider, "from top", aim, "64px", value=0.5, **SHARE)
-        self.hint_color = C.control(W.ColorPicker, "color", aim, "64px", value="#3b6fb6")
-        self.add = self._button("Add", "plus", "The photo shall have this color here", self._add_hint)
-        undo, clear = (lambda: self._color(self.session, self.hints[:-1])), (lambda: self._color(self.session, []))
-        self.undo = self._button("Undo", "undo", "Take back the last hint", undo)
-        self.clear = self._button("Clear", "trash", "Take back all hints", clear)
-        self.given, self.reference_shown = W.HTML(describe_hints([])), W.HTML()
-        self.reference_choice = C.control(W.Dropdown, "take from", choose, options=list(self.references))
-        self.reference_upload = C.upload_button("Upload another", False, self._take_reference, self.status)
-        hints = self.left, self.top, self.hint_color, C.row(self.add, self.undo, self.clear), self.given
-        reference = self.reference_choice, C.row(self.reference_upload), self.reference_shown
-        colors = C.panel("Colors", self.network, self.scale, self.saturation, self.vividness)
-        panels = C.panel("Hints: you know a color", *hints), C.panel("Reference: colors of another photo", *reference)
-        return C.row(colors, *panels, align="stretch")
-
-    def _pictures(self) -> list[W.Widget]:
-        """What is shown and saved."""
-        self.result, self.truth, self.palette = C.image_box(), C.image_box(), C.row()
-        self.palette.layout.width, self.palette.layout.flex_flow = "100%", "row nowrap"
-        self.truth_figure = C.figure("As it really was", self.truth)
-        self.reset = self._button("Reset", "undo", "The colors that the network chose", self._reset_palette)
-        title = "The palette that the network chose for it: pick another color, and what wears it changes"
-        self.palette_figure = C.figure(title, W.VBox([self.palette, self.reset], layout={"width": "100%"}), "none")
-        self.palette_figure.layout.align_self = "stretch"
+    def _picture_columns(self) -> W.Box:
+        """The picture, what is saved of it, and its hints, whose cross one sees; beside them the truth and the rest."""
+        self.result, self.truth = C.image_box(), C.image_box()
+        self.truth_figure = C.figure("As it really was", self.truth, "none")
         draw = self.status.reporting(self._draw)
         self.amount = C.control(W.FloatSlider, "Gray to color", draw, "96px", value=1, **SHARE)
-        self.amount.layout.flex = "1 1 280px"
-        save, save_all = (lambda: self._save([self.session])), (lambda: self._save(self._uploads()))
+        save, save_all = (lambda: self._save([self.session])), (lambda: self._save(self._colored_uploads()))
         self.save = self._button("Save", "download", "Write it at the photo's own size", save)
         self.save.button_style, self.save.layout.width = "primary", "112px"
         self.save_all = self._button("Save all uploads", "files-o", "Color and write all uploads", save_all)
         self.save_all.layout.display = "none"
-        self.controls = [self.amount, self.saturation, self.vividness, self.save, self.scale, self.reference_choice]
-        self.controls += [self.add, self.undo, self.clear]
-        for control in self.controls:
-            control.disabled = True  # until there is a photo
-        pictures = C.row(C.figure("Colored by the network", self.result), self.truth_figure, align="flex-start")
-        return [pictures, C.row(self.amount, self.save, self.save_all), self.palette_figure]
+        self.clip = W.Video(format="mp4", autoplay=False, loop=False, layout={"max_width": "100%", "display": "none"})
+        result = C.figure("Colored by the network", self.result, "none")
+        left = result, self.amount, C.row(self.save, self.save_all), self._hint_panel(), self._palette_panel()
+        right = self.truth_figure, *self._steering()
+        layout = {"flex": "1 1 300px", "grid_gap": "8px"}
+        columns = C.row(*(W.VBox(column, layout=layout) for column in (left, right)), align="flex-start")
+        columns.layout.display = "none"  # until there is a photo
+        return columns
 
-    def _card(self, photo: Photo, name: str = "") -> W.VBox:
-        """A small picture, and below it the button that shows the photo."""
-        session = Session(photo, name or f"photo {len(self.choices) + 1}")
-        picture, name = W.HTML(C.thumbnail(session)), session.name
-        show = partial(self.show_photo, photo, name)
-        self.choices[name] = self._button(Path(name).stem.replace("_", " "), "", f"Color {name}", show)
-        self.choices[name].layout = W.Layout(width="96px", padding="0")
-        return W.VBox([picture, self.choices[name]])
+    def _hint_panel(self) -> W.VBox:
+        """What aims a color at a point of the picture, and the hints given, each of which can be taken back."""
+        aim = self.hint_status.reporting(self._take_aim)
+        self.left = C.control(W.FloatSlider, "from left", aim, "64px", value=0.5, **SHARE)
+        self.top = C.control(W.FloatSlider, "from top", aim, "64px", value=0.5, **SHARE)
+        self.hint_color = C.control(W.Text, "color", aim, "64px", value="#3b6fb6", continuous_update=False)
+        self.hint_color.layout = {"flex": "1 1 140px", "width": "auto"}
+        self.hint_picker = W.ColorPicker(value=self.hint_color.value, concise=True, layout={"width": "32px"})
+        self.hint_picker.observe(lambda change: self.hint_color.set_trait("value", change["new"]), "value")
+        self.add = C.button("Add", "plus", "The photo shall have this color here", self._add_hint, self.hint_status)
+        self.given, color = C.row(), C.row(self.hint_color, self.hint_picker, self.add)
+        title = "Hints: you know a color"
+        return C.panel(title, self.left, self.top, color, self.hint_status, self.given, flex="none")
+
+    def _palette_panel(self) -> W.VBox:
+        self.palette = W.HBox(layout={"grid_gap": "4px"})
+        self.reset = self._button("Reset", "undo", "The colors that the network chose", self._reset_palette)
+        wide = W.HTML(
+            "<style>.colorlib-swatch input {width: calc(100% - 4px) !important}</style>",
+            layout={"display": "none"},
+        )
+        title = "Palette: pick another color, and what wears it changes"
+        self.palette_panel = C.panel(title, wide, self.palette, C.row(self.reset), flex="none")
+        return self.palette_panel
+
+    def _steering(self) -> tuple[W.VBox, W.VBox]:
+        """What the colors depend on: the network, the photo's tones, another photo."""
+        actions = self.predict, self._draw_anew, self._choose_reference, self._begin_palette
+        predict, draw, choose, begin = map(self.status.reporting, actions)
+        self.network = C.control(W.Dropdown, "network", begin, options=self.networks.names)
+        self.scale = C.control(W.Dropdown, "looks at", predict, options=SCALES)
+        self.saturation = C.control(W.FloatSlider, "saturation", draw, value=1, max=2, step=0.05)
+        start = self.networks[self.network.value].config.vividness
+        self.vividness = C.control(W.FloatSlider, "vividness", predict, value=start, max=1, step=0.05)
+        self.tone = C.control(W.Checkbox, "restore tone", begin, indent=False)
+        tone = C.figure("for faded or tinted prints", self.tone, "none")
+        colors = C.panel("Colors", self.network, self.scale, self.saturation, self.vividness, tone, flex="none")
+        self.reference_choice = C.control(W.Dropdown, "take from", choose, options=list(self.references))
+        take, self.reference_shown = self._take_reference, W.HTML()
+        self.reference_upload = C.upload_button("Upload another", PHOTO_SUFFIXES, take, self.status)
+        reference = self.reference_choice, C.row(self.reference_upload), self.reference_shown
+        return colors, C.panel("Reference: colors of another photo", *reference, flex="none")
+
+    def _card(self, photo: Photo, name: str, *more: W.Button) -> W.HBox:
+        """A button that shows a photo and looks like it, and more buttons beside it."""
+        session = Session(photo, name)
+        text, show = Path(session.name).stem.replace("_", " "), partial(self.show_photo, photo, session.name)
+        face = self._button(text, "", f"Color {session.name}", show)
+        self.choices[face] = photo
+        return W.HBox([C.photo_face(face, session), face, *more])
 
     def _take_uploads(self, files: dict[str, bytes]) -> None:
-        """Put uploads into the gallery and show the first sound one; then name the ones that are not."""
-        errors, sound = [], []
-        for number, (name, content) in enumerate(files.items(), start=1):
-            self.status.say(f"Reading {name} ({number} of {len(files)}) …")
-            try:
-                self._cards[name], self.uploads[name] = self._card(content, name), content
-                sound.append(name)
-            except ValueError as error:
-                errors.append(str(error))
-        self._own.children[1].children = tuple(self._cards.values())
-        self._own.layout.display = None if self.uploads else "none"
-        for name in sound[:1]:
-            self.show_photo(files[name], name)
+        """Put photos into the gallery and show the first sound one, color clips; then name what is neither."""
+        errors, sound, clips = [], [], []
+        with tempfile.TemporaryDirectory() as folder:
+            for number, (name, content) in enumerate(files.items(), start=1):
+                self.status.say(f"Reading {name} ({number} of {len(files)}) …")
+                try:
+                    (path := Path(folder) / name).write_bytes(content)
+                    if is_video(path):
+                        clips.append(path)
+                    else:
+                        cross = self._button("", "times", f"Remove {name}", partial(self._remove_upload, name))
+                        self._cards[name], self.uploads[name] = self._card(content, name, cross), content
+                        sound.append(name)
+                except (ValueError, OSError) as error:
+                    errors.append(str(error))
+            self._show_uploads()
+            for name in sound[:1]:
+                self.show_photo(files[name], name)
+            for path in clips:
+                try:
+                    self._color_clip(path)
+                except (ValueError, OSError) as error:
+                    errors.append(str(error))
         if errors:
             raise ValueError("; ".join(errors))
+
+    def _remove_upload(self, name: str) -> None:
+        del self.uploads[name], self._cards[name]
+        self._show_uploads()
+
+    def _show_uploads(self) -> None:
+        self.gallery.children = [*self._samples, *self._cards.values()]
+        faces = [card.children[1] for card in self.gallery.children]
+        self.choices = {face: self.choices[face] for face in faces}
+        self.save_all.layout.display = None if len(self.uploads) > 1 else "none"
 
     def _open_path(self) -> None:
         text = self.path.value.strip().strip("\"'")
         if not text:
             raise ValueError("type the path of a photo first, or upload one")
-        self.show_photo(Path(text).expanduser())
+        path = Path(text).expanduser()
+        (self._color_clip if is_video(path) else self.show_photo)(path)
+
+    def _color_clip(self, path: Path) -> None:
+        """Color a clip into an MP4 file, and show that."""
+
+        def say(done: int, total: int) -> None:
+            self.status.say(f"Coloring {path.name}: frame {done} of {total or 'many'} …")
+
+        start, colorizer = time.perf_counter(), self.networks[self.network.value]
+        options = {"saturation": self.saturation.value, "vividness": self.vividness.value}
+        options["render_size"] = render_size(colorizer, self.scale.value)
+        target = outputs_dir() / "demo" / f"{path.stem}-colorized.mp4"
+        saved = colorize_video(path, target, colorizer, progress=False, on_frame=say, **options)
+        is_small = saved.stat().st_size <= CLIP_BYTES
+        self.clip.value, self.clip.layout.display = (saved.read_bytes(), None) if is_small else (b"", "none")
+        self._say_saved([saved], start)
 
     def _take_aim(self) -> None:
-        self.aim = Hint(self.left.value, self.top.value, self.hint_color.value)
+        """Aim with the values of the controls; a color that is none leaves all as it was."""
+        code = color_code(self.hint_color.value.strip())
+        self.hint_status.value, self.hint_picker.value = "", code
+        self.aim = Hint(self.left.value, self.top.value, code)
         self._draw()
 
     def _add_hint(self) -> None:
         self._take_aim()
-        self._color(self.session, [*self.hints, self.aim])
+        self.status.reporting(partial(self._color, self.session, [*self.hints, self.aim]))()
 
     def _choose_reference(self) -> None:
         name = self.reference_choice.value
         photo = self.references[name]
-        self.reference_shown.value = "" if photo is None else C.thumbnail(Session(photo, name), 128, 96)
+        address = "" if photo is None else C.thumbnail(Session(photo, name), 128, 96)
+        self.reference_shown.value = address and f'<img alt="{html.escape(name)}" src="{address}" style="width:128px">'
         self.predict()
 
     def _take_reference(self, files: dict[str, bytes]) -> None:
@@ -169,53 +224,79 @@ class ColorizeDemo(W.VBox):
 
     def show_photo(self, photo: Photo, name: str = "photo") -> None:
         """Read, color and show a photo; when that fails, what was shown stays."""
-        self._color(Session(photo, name), [])  # the old hints were another photo's
+        self._color(Session(photo, name), [])
 
     def predict(self) -> None:
         """Color the photo at work as the controls say, and show it."""
         if self.session is not None:
             self._color(self.session, self.hints, self.aim)
 
+    def _begin_palette(self) -> None:
+        """Color the photo at work by another network, or in other tones: its palette is another one."""
+        if self.session is not None:
+            self.session.restore(self.tone.value)
+            self.gray = self.session.preview(0)
+            self.pickers, self._shown_palette = [], None
+            self.predict()
+
     def _color(self, session: Session, hints: list[Hint], aim: Hint | None = None) -> None:
+        is_new = session is not self.session
         self._predict(session, hints)
         self.session, self.hints, self.aim = session, hints, aim
-        self.gray, self.given.value = session.preview(0), describe_hints(hints)
-        self.truth.value = C.jpeg(np.asarray(session.small))
-        self.truth_figure.layout.display = None if session.in_color else "none"
         self._show_palette()
-        self.save_all.layout.display = None if len(self.uploads) > 1 else "none"
+        if is_new:
+            self._begin_photo()
+        self._show_hints()
         self._draw_anew()
-        for control in self.controls:
-            control.disabled = False
         self.status.say(str(session))
+
+    def _begin_photo(self) -> None:
+        """Show what belongs to another photo, and take back what was set for the one before."""
+        self.gray, self.columns.layout.display = self.session.preview(0), None
+        self.reference_choice.value, self.tone.value, self.hint_status.value = "none", False, ""
+        self.truth.value = C.jpeg(np.asarray(self.session.small))
+        self.truth_figure.layout.display = None if self.session.in_color else "none"
+        self.clip.layout.display = "none"
+        for button, photo in self.choices.items():
+            button.button_style, button.icon = ("primary", "check") if photo is self.session.source else ("", "")
+
+    def _show_hints(self) -> None:
+        chips = []
+        for number, hint in enumerate(self.hints):
+            others = [*self.hints[:number], *self.hints[number + 1 :]]
+            remove = partial(self._color, self.session, others)
+            chip = self._button(f"{hint.x:.0%}, {hint.y:.0%}", "times", "Take back this hint", remove)
+            chip.layout = W.Layout(width="auto", height="36px", border=f"3px solid {hint.color}")
+            chips.append(chip)
+        self.given.children = chips
 
     def _show_palette(self) -> None:
         """Make a color picker for each of the most used colors, unless they are there already."""
         palette = self.session.palette
-        for part in (self.palette_figure, self.vividness):
+        for part in (self.palette_panel, self.vividness):
             part.layout.display = None if palette else "none"
-        if palette is not self._shown_palette and palette:
+        if palette is not self._shown_palette:
             self._shown_palette, self.pickers, boxes = palette, [], []
-            for code, share in list(zip(*swatch_codes(palette), strict=True))[:SWATCHES]:
-                picker = W.ColorPicker(value=code, concise=True, layout={"width": "32px"})
+            for code, share in list(zip(*swatch_codes(palette), strict=True))[:SWATCHES] if palette else []:
+                picker = W.ColorPicker(value=code, concise=True, layout={"width": "auto"})
+                picker.add_class("colorlib-swatch")
                 picker.observe(self.status.reporting(self.predict), "value")
                 self.pickers.append((code, picker))
-                layout = {"flex": f"{share:.3f} 1 64px", "align_items": "stretch"}
-                boxes.append(W.VBox([W.HTML(), W.HBox([picker, W.HTML(f"{share:.0%}")])], layout=layout))
+                layout = {"flex": f"{100 * share:.1f} 1 24px", "align_items": "stretch"}
+                boxes.append(W.VBox([picker, W.HTML(f"{share:.0%}")], layout=layout))
             self.palette.children = boxes
-        for (_, picker), box in zip(self.pickers, self.palette.children, strict=True):
-            box.children[0].value = f'<div style="height:24px;background:{picker.value};border-radius:4px"></div>'
 
     def _reset_palette(self) -> None:
         for code, picker in self.pickers:
             picker.value = code
 
     def _predict(self, session: Session, hints: Sequence[Hint] = ()) -> Session:
+        """Color a photo; what was set for the one at work is for that one alone."""
         self.status.say(f"Coloring {session.name} …")
-        reference = self.references[self.reference_choice.value]
-        changes = [(code, picker.value) for code, picker in self.pickers if picker.value != code]
-        recolor = changes if session is self.session else []  # another photo has another palette
-        options = {"vividness": self.vividness.value, "recolor": recolor, "hints": hints, "reference": reference}
+        options = {"vividness": self.vividness.value, "recolor": [], "hints": hints, "reference": None}
+        if session is self.session:
+            options["reference"] = self.references[self.reference_choice.value]
+            options["recolor"] = [(code, picker.value) for code, picker in self.pickers if picker.value != code]
         session.predict(self.networks[self.network.value], self.scale.value, **options)
         return session
 
@@ -229,16 +310,20 @@ class ColorizeDemo(W.VBox):
             shown = wipe(self.gray, self.color, self.amount.value)
             self.result.value = C.jpeg(draw_hints(shown, self.hints, self.aim))
 
-    def _uploads(self) -> Iterator[Session]:
-        """All uploads, colored; the one at work with its hints."""
+    def _colored_uploads(self) -> Iterator[Session]:
+        """All uploads, colored; the one at work with what was set for it."""
         for name, content in self.uploads.items():
             yield self.session if self.session.source is content else self._predict(Session(content, name))
 
     def _save(self, sessions: Iterable[Session]) -> None:
-        start, saved, link = time.perf_counter(), [], ""
+        start, saved = time.perf_counter(), []
         for session in sessions:
             self.status.say(f"Saving {session.name} …")
             saved.append(session.save(outputs_dir() / "demo", self.saturation.value))
+        self._say_saved(saved, start)
+
+    def _say_saved(self, saved: Sequence[Path], start: float) -> None:
+        link = ""
         if len(saved) == 1 and saved[0].stat().st_size <= LINK_BYTES:
             name, data = html.escape(saved[0].name), base64.b64encode(saved[0].read_bytes()).decode()
             link = f'<a download="{name}" href="data:application/octet-stream;base64,{data}">Download it</a>'

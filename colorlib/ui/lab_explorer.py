@@ -24,14 +24,14 @@ class LabExplorer(W.VBox):
         self.lightness = control(W.FloatSlider, "L* (lightness)", show, "116px", value=60, max=100, **steps)
         self.a = control(W.FloatSlider, "a* (green–red)", show, "116px", value=30, **ab, **steps)
         self.b = control(W.FloatSlider, "b* (blue–yellow)", show, "116px", value=40, **ab, **steps)
-        show = self._show_planes
-        self.strength = control(W.FloatSlider, "Strength of ab", show, "116px", value=1, max=2, step=0.05)
+        self.strength = control(W.FloatSlider, "Strength of ab", self._show_planes, "116px", value=1, max=2, step=0.05)
         self.strength.layout.flex = "1 1 280px"
-        self.patch, self.note = W.HTML(), W.HTML()
+        self.patch, self.note = W.HTML(layout={"flex": "1 1 240px"}), W.HTML()
         self.pictures = {name: image_box() for name in ("All three", "L* alone", "a* alone", "b* alone")}
         sliders = W.GridBox([self.lightness, self.a, self.b], layout={"flex": "1 1 320px"})
-        figures = [figure(name, picture, "1 1 180px") for name, picture in self.pictures.items()]
-        rows = [row(sliders, self.patch), row(self.strength, self.note), row(*figures)]
+        figures = [figure(name, picture, "1 1 0") for name, picture in self.pictures.items()]
+        pairs = [W.HBox(pair, layout={"flex": "1 1 290px", "grid_gap": "8px"}) for pair in (figures[:2], figures[2:])]
+        rows = [row(sliders, self.patch), row(self.strength, self.note), row(*pairs, align="flex-start")]
         super().__init__(rows, layout={"max_width": "900px", "grid_gap": "8px"})
         self._show_patch()
         self._show_planes()
@@ -39,12 +39,12 @@ class LabExplorer(W.VBox):
     def _show_patch(self, *_: Any) -> None:
         lab = torch.tensor([self.lightness.value, self.a.value, self.b.value]).view(3, 1, 1)
         rgb = lab_to_rgb_image(*encode_lab(lab))[0, 0].tolist()
-        code, border, words = f"#{bytes(rgb).hex()}", "solid #ccc", "inside sRGB"
+        code, border, words = f"#{bytes(rgb).hex()}", "solid #999", "inside sRGB"
         if out_of_gamut(lab):
             border, words = f"dashed {RED}", "outside sRGB: this is the clamped color"
         self.patch.value = (
-            f'<div style="background:{code};border:3px {border};height:64px"></div>'
-            f'<div role="status" style="width:300px;line-height:1.4">sRGB {tuple(rgb)} = {code}<br>{words}</div>'
+            f'<div style="background:{code} content-box;border:3px {border};padding:4px;height:56px"></div>'
+            f'<div role="status" style="line-height:1.4">sRGB {tuple(rgb)} = {code}<br>{words}</div>'
         )
 
     def _show_planes(self, *_: Any) -> None:

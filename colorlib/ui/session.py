@@ -1,6 +1,5 @@
 """What the notebook's demo and the web page share: one photo at work, the networks, and what is drawn."""
 
-import html
 import os
 import time
 from collections.abc import Sequence
@@ -8,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 from torch import Tensor
 
 from colorlib.checkpoint import find_runs
-from colorlib.colorize import Colorizer, Hint, add_color, colorized_name, save_picture, swatch_colors
-from colorlib.metrics import is_in_color
+from colorlib.colorize import Colorizer, Hint, add_color, color_ab, colorized_name, restore_tone, save_picture
+from colorlib.colorize.swatches import swatch_colors
+from colorlib.metrics import is_in_color, is_toned
 from colorlib.palette import Palette
 from colorlib.photo import Photo, PhotoError, read_photo
 
 PREVIEW = 640  # longest side of a picture that goes to the browser, px
+NAMES = {  # what a person calls a color, by an example of CSS
+    "gray": "gray", "tan": "beige", "peru": "brown", "darkorange": "orange", "indianred": "red",
+    "palevioletred": "pink", "gold": "yellow", "darkkhaki": "olive", "olivedrab": "green", "mediumseagreen": "green",
+    "cadetblue": "teal", "steelblue": "blue", "royalblue": "blue", "mediumpurple": "violet",
+}  # fmt: skip
 
 
 class Session:
@@ -29,14 +34,23 @@ class Session:
     def __init__(self, photo: Photo, name: str = "photo"):
         self.source, self.name = photo, Path(photo).name if isinstance(photo, str | os.PathLike) else name
         try:
-            self.image = read_photo(photo)
+            self.photo = read_photo(photo)
         except PhotoError as error:
             raise PhotoError(str(error).replace("the image", self.name, 1)) from error
-        self.small = shrink(self.image, PREVIEW)
-        self.in_color = is_in_color(np.asarray(self.small))
+        self.image, self.small = self.photo, shrink(self.photo, PREVIEW)
+        colorful = is_in_color(np.asarray(self.small))
+        self.toned = colorful and is_toned(np.asarray(shrink(self.photo, 160)))
+        self.in_color = colorful and not self.toned
+        self.restored = False
         self.ab: Tensor | None = None
         self.palette: Palette | None = None
         self.seconds, self._asked = 0.0, None
+
+    def restore(self, on: bool) -> None:
+        """Go on with the photo's tones restored, for a faded or tinted print, or as it is; then `predict` anew."""
+        if on != self.restored:
+            self.image = restore_tone(self.photo) if on else self.photo
+            self.small, self.restored, self._asked = shrink(self.image, PREVIEW), on, None
 
     def predict(self, colorizer: Colorizer, render_scale: int = 1, **options: Any) -> None:
         """Let a network choose the colors, if anything is new; render sizes are in multiples of the network's own."""
@@ -44,8 +58,7 @@ class Session:
         if asked == self._asked:
             return
         start = time.perf_counter()
-        side = None if render_scale == 1 else int(render_scale) * colorizer.config.image_size
-        self.ab = colorizer.predict(self.image, render_size=side, **options)
+        self.ab = colorizer.predict(self.image, render_size=render_size(colorizer, render_scale), **options)
         self.seconds = time.perf_counter() - start
         if self._asked is None or self._asked[0] is not colorizer:
             self.palette = colorizer.palette(self.image)
@@ -61,8 +74,9 @@ class Session:
         return save_picture(Path(folder) / colorized_name(self.name), picture, self.source)
 
     def __str__(self) -> str:
-        kind = "in color, of which the network sees only the lightness" if self.in_color else "black-and-white"
-        return f"{self.name}, {self.image.width}×{self.image.height} px, {kind}: colored in {self.seconds:.2f} s."
+        kind = "in color" if self.in_color else "toned in one color" if self.toned else "black-and-white"
+        seen = ", of which the network sees only the lightness" if self.in_color or self.toned else ""
+        return f"{self.name}, {self.image.width}×{self.image.height} px, {kind}{seen}: colored in {self.seconds:.2f} s."
 
 
 class Networks(dict[str, Colorizer]):
@@ -76,6 +90,11 @@ class Networks(dict[str, Colorizer]):
     def __missing__(self, name: str) -> Colorizer:
         self[name] = Colorizer.from_run(self.runs[name], self.device)
         return self[name]
+
+
+def render_size(colorizer: Colorizer, scale: int) -> int | None:
+    """The side of the square in which a network looks at `scale` times its own size, px; None for its own."""
+    return None if scale == 1 else int(scale) * colorizer.config.image_size
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:
@@ -110,6 +129,18 @@ def draw_hints(picture: np.ndarray, hints: Sequence[Hint], aim: Hint | None = No
     return np.asarray(drawn)
 
 
+def color_code(color: str) -> str:
+    """A color that somebody typed, a name or #rrggbb, as #rrggbb; `ValueError` if it is none."""
+    color_ab(color)  # which says what a color is
+    bare = color.isalnum() and color.lower() not in ImageColor.colormap
+    return f"#{bytes(ImageColor.getrgb(f'#{color}' if bare else color)).hex()}"
+
+
+def color_name(color: str) -> str:
+    """The word for a color whose a* and b* alone are known, such as a palette's: "brown"."""
+    return NAMES[min(NAMES, key=lambda name: (color_ab(name) - color_ab(color)).norm().item())]
+
+
 def swatch_codes(palette: Palette) -> tuple[list[str], list[float]]:
     """The colors of one photo's palette at L* 65 as #rrggbb, and the share of the picture that each paints."""
     return [f"#{rgb.tobytes().hex()}" for rgb in swatch_colors(palette.colors[0])], palette.shares[0].tolist()
@@ -125,13 +156,3 @@ def swatches(palette: Palette | None, most: int = 12) -> str:
         for code, share in zip(*swatch_codes(palette), strict=True)
     ]
     return f'<div style="display:flex;flex-wrap:wrap;gap:6px">{"".join(squares[:most])}</div>'
-
-
-def describe_hints(hints: Sequence[Hint]) -> str:
-    """HTML of a list of hints: a dot of each color, and where it is."""
-    dots = [
-        f'<span style="display:inline-block;width:11px;height:11px;border-radius:50%;margin-right:4px;'
-        f'border:1px solid gray;background:{html.escape(str(hint.color))}"></span>{hint.x:.0%}, {hint.y:.0%}'
-        for hint in hints
-    ]
-    return f'<div style="line-height:1.6">{" &nbsp; ".join(dots) or "none yet"}</div>'

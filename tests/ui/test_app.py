@@ -1,8 +1,10 @@
 """The web page, without a browser: what its events do, its settings, and what it says when something is wrong."""
 
+import io
 import re
 import runpy
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -38,56 +40,118 @@ def page(run):
 
 
 def call(page, name: str, *values):
-    """What the event handler `name` of the page returns."""
-    return next(block.fn for block in page.fns.values() if block.name == name)(*values)
+    """What the event handler `name` of the page returns; what it gives for components, by their ids or labels."""
+    given = next(block.fn for block in page.fns.values() if block.name == name)(*values)
+    if not isinstance(given, dict):
+        return given
+    named = {}
+    for block, value in given.items():
+        name = getattr(block, "elem_id", None) or getattr(block, "label", None) or getattr(block, "value", None)
+        named[name if isinstance(name, str) else "session" if isinstance(value, Session) else block] = value
+    return named
 
 
-def test_the_page_offers_all_samples_and_networks_and_sends_nothing_elsewhere(page):
-    gallery = next(block for block in page.blocks.values() if isinstance(block, gr.Gallery))
+def chosen(page, number: int) -> Session:
+    """The session of a sample that was chosen in the gallery."""
+    samples = [("", "", str(path)) for path in sample_photos()]
+    given = call(page, "open_chosen", gr.SelectData(None, {"index": number, "value": None}), samples)
+    assert given["hints"] == given["palette"] == [] and not given["Restore tone"] and given["Colors of"] == "none"
+    return given["session"]
+
+
+def saved(button: gr.DownloadButton) -> Path:
+    assert button.visible and button.label.startswith("Download ")
+    return Path(button.value["path"] if isinstance(button.value, dict) else button.value)
+
+
+def test_the_page_offers_all_samples_networks_and_formats_and_sends_nothing_elsewhere(page):
+    gallery, file = (next(b for b in page.blocks.values() if isinstance(b, kind)) for kind in (gr.Gallery, gr.File))
     assert len(gallery.value) == len(sample_photos("color")) + len(sample_photos("gray"))
-    networks = next(block for block in page.blocks.values() if isinstance(block, gr.Dropdown))
+    assert {".jpg", ".mp4", ".tiff"} <= set(file.file_types)
+    networks = next(b for b in page.blocks.values() if isinstance(b, gr.Dropdown) and b.label == "Network")
     assert networks.value == "small" and {"small", "release"} <= {value for _, value in networks.choices}
     assert page.analytics_enabled is False
     assert all(isinstance(font, str) for font in app.FONTS), "names only: nothing is fetched for them"
 
 
-def test_a_photo_is_opened_and_colored_by_all_options(page, run):
+def test_a_photo_is_opened_colored_by_all_options_and_saved(page, run):
     path, reference = map(str, sample_photos()[:2])
-    session, hints = call(page, "open_file", path)
-    assert hints == []
-    hint = Hint(0.5, 0.5, "#ff0000")
-    options = "small", 2, [hint], reference, 0.5
-    pair, board, recolored, palette, words, *_ = call(page, "show", session, *options)
-    colorizer = Colorizer.from_run(run, "cpu")
-    expected = colorizer.colorize(path, 0.5, render_size=64, hints=[hint], reference=reference)
-    for picture in (pair[1], board, recolored):
-        assert np.abs(picture.astype(int) - expected).mean() < 1
-    assert np.ptp(pair[0].astype(int), axis=2).max() <= 3, "gray"
-    assert board[150, 225].tolist() == [255, 0, 0], "the hint is marked"
-    assert palette == "" and re.match(r"chelsea\.png, 451×300 px, in color.*: colored in \d+\.\d\d s\.", words)
-    assert all(value["__type__"] == "update" for value in call(page, "show", None, *options)), "no photo: no change"
-    button = app.save_full_size(session, 0.5)
-    assert button.visible and button.label == "Download chelsea-colorized.png"
-    with Image.open(button.value["path"] if isinstance(button.value, dict) else button.value) as picture:
-        assert np.array_equal(np.asarray(picture), expected) and Path(picture.filename).name == "chelsea-colorized.png"
+    session, hint = chosen(page, 0), [0.5, 0.5, "#ff0000"]
+    options = session, "small", 2, 0.0, True, reference, [hint], []
+    given = call(page, "show", 0.5, 1, None, *options)
+    asked = {"render_size": 64, "hints": [Hint(*hint)], "reference": reference, "restore": True}
+    expected = Colorizer.from_run(run, "cpu").colorize(path, 0.5, **asked)
+    picture = given["picture"].value
+    assert picture and given["picture"].alt_text == "chelsea.png, colored by the network"
+    assert re.match(r"chelsea\.png, 451×300 px, in color.*: colored in \d+\.\d\d s\.", given["status"])
+    assert given["palette"] == [] and given["Vividness"]["visible"] is False, "this network has none"
+    with Image.open(saved(call(page, "save_photo", 0.5, *options))) as file:
+        assert np.array_equal(np.asarray(file), expected) and Path(file.filename).name == "chelsea-colorized.png"
 
 
-def test_clicks_become_a_reference_and_hints(page):
-    session = Session(blobs(0, 41, 51), "sea.png")
-    event, path = gr.SelectData(None, {"index": 1, "value": None}), str(sample_photos()[1])
-    assert call(page, "take_sample", event) == (path, None) and call(page, "take_reference", path) == path
-    event.index = [50, 0]
-    first = call(page, "add_hint", event, session, [], "rgba(255, 127.6, 0, 1)")
-    assert first == [Hint(1, 0, (255, 127.6, 0))]
-    event.index = [25, 20]
-    assert call(page, "add_hint", event, session, first, "#0000ff") == [*first, Hint(0.5, 0.5, "#0000ff")]
+def test_the_colors_of_a_palette_are_changed_for_their_photo_alone(tmp_path):
+    page, session = app.build_app("release", "cpu"), Session(str(sample_photos()[0]))
+    settings = session, "release", 1, 0.4, False, "none", []
+    swatches = call(page, "show", 1, 1, None, *settings, [])["palette"]
+    assert len(swatches) == app.SWATCHES and re.fullmatch(r"[a-z]+, \d+% of the picture", swatches[0]["words"])
+    before = session.ab
+    swatches[0]["now"] = "#3050ff"
+    assert call(page, "show", 1, 1, None, *settings, swatches)["palette"] == swatches
+    assert (session.ab - before).abs().max() > 0.05
+    other = Session(str(sample_photos()[1]))
+    fresh = call(page, "show", 1, 1, None, other, *settings[1:], swatches)["palette"]
+    assert all(swatch["now"] == swatch["was"] for swatch in fresh) and fresh[0]["owner"] != swatches[0]["owner"]
 
 
-@pytest.mark.parametrize("event", ["open_file", "take_reference"])
-def test_what_is_wrong_is_said_in_words(page, event, tmp_path):
+def test_uploads_join_the_gallery_and_broken_ones_are_named(page, tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(gr, "Warning", lambda words, **_: warnings.append(words))
+    paths = [tmp_path / name for name in ("<b>.jpg", "sea.png", "more/sea.png", "clip.mp4")]
+    for path, content in zip(paths[1:3], (blobs(0, 41, 51), blobs(1, 31, 51)), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(content).save(path)
+    for path in (paths[0], paths[3]):
+        path.write_text("no photo")
+    samples = [(str(path), path.stem, str(path)) for path in (*sample_photos("color"), *sample_photos("gray"))]
+    given = call(page, "take_files", list(map(str, paths)), samples)
+    assert warnings == ["&lt;b&gt;.jpg: not an image file that can be read"]
+    known = next(value for value in given.values() if isinstance(value, list) and len(value) == len(samples) + 2)
+    assert given["session"].name == "sea.png" and [name for _, name, _ in known[:2]] == ["sea", "sea"]
+    assert given["photos"].selected_index == 0 and given["Upload photos or a clip"] is None, "it is emptied"
+    assert given["Save all as ZIP"].visible
+    options = given["session"], "small", 1, 0.0, False, "none", [[0.5, 0.5, "#ff0000"]], []
+    with zipfile.ZipFile(saved(call(page, "save_photos", known, 1.0, *options))) as file:
+        assert file.namelist() == ["sea-colorized.png", "2-sea-colorized.png"]
+        sizes = [Image.open(io.BytesIO(file.read(name))).size for name in file.namelist()]
+    assert sizes == [(51, 41), (51, 31)]
+
+
+def test_a_clip_is_colored_by_the_settings_of_the_page(page, tmp_path, monkeypatch):
+    def colorize_video(src, dst, colorizer, **options):
+        assert options.pop("on_frame") and options == {
+            "saturation": 0.5, "vividness": 0.2, "render_size": 64, "progress": False
+        }  # fmt: skip
+        dst.write_bytes(Path(src).read_bytes())
+        return dst
+
+    monkeypatch.setattr(app, "colorize_video", colorize_video)
+    (tmp_path / "sea.mov").write_bytes(b"clip")
+    video = call(page, "save_clip", str(tmp_path / "sea.mov"), 0.5, "small", 2, 0.2)
+    assert video.visible and video.label == "sea.mov, colored by the network"
+
+
+def test_clicks_and_sliders_become_hints(page):
+    session, event = Session(blobs(0, 41, 51), "sea.png"), gr.SelectData(None, {"index": [50, 0], "value": None})
+    first, aim = call(page, "add_clicked", event, [], "#ff8000", session)
+    assert first == [[1, 0, "#ff8000"]] and aim is None
+    assert call(page, "add_hint", first, "#0000ff", 0.25, 0.5)[0] == [*first, [0.25, 0.5, "#0000ff"]]
+
+
+def test_what_is_wrong_is_said_in_words(page, tmp_path):
+    event = gr.SelectData(None, {"index": 0, "value": None})
     (tmp_path / "<b>.jpg").write_text("no photo")
     with pytest.raises(gr.Error) as caught:
-        call(page, event, str(tmp_path / "<b>.jpg"))
+        call(page, "open_chosen", event, [("", "", str(tmp_path / "<b>.jpg"))])
     assert caught.value.message == "&lt;b&gt;.jpg: not an image file that can be read"
 
 

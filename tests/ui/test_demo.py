@@ -66,33 +66,47 @@ def everything_in(widget) -> list:
     return [widget, *(inner for child in getattr(widget, "children", ()) for inner in everything_in(child))]
 
 
+def choose(demo, name: str) -> ipywidgets.Button:
+    """Press the gallery's button for a photo."""
+    button = next(button for button in demo.choices if button.tooltip == f"Color {name}")
+    button.click()
+    return button
+
+
 def failed(demo, words: str) -> bool:
     return 'role="alert"' in demo.status.value and words in demo.status.value
 
 
 def test_the_gallery_offers_the_samples(colorizer, outputs):
     demo = ColorizeDemo(colorizer)
-    assert list(demo.choices) == [path.name for path in [*sample_photos("color"), *sample_photos("gray")]]
-    pictures = [w.value for w in everything_in(demo) if isinstance(w, ipywidgets.HTML) and "<img" in w.value]
+    assert list(demo.choices.values()) == [*sample_photos("color"), *sample_photos("gray")]
+    pictures = [w.value for w in everything_in(demo) if isinstance(w, ipywidgets.HTML) and "data:image" in w.value]
     assert len(pictures) == len(demo.choices) and sum(map(len, pictures)) < 300_000  # thumbnails, not photos
     plain = {"Box", "VBox", "HTML", "Button", "Image", "FloatSlider", "FileUpload", "Text", "Dropdown"}
-    assert {type(w).__name__ for w in everything_in(demo)} == plain | {
-        "ColorizeDemo", "Status", "ColorPicker"
-    }, "those that work everywhere"  # fmt: skip
+    plain |= {"Checkbox", "ColorPicker", "HBox", "Video"}
+    assert {type(w).__name__ for w in everything_in(demo)} == plain | {"ColorizeDemo", "Status"}, "they work everywhere"
 
 
-def test_choosing_a_sample_shows_it_without_the_hints_of_another(demo, colorizer):
+def test_another_photo_begins_without_what_was_set_for_the_last(demo, colorizer):
     assert "chelsea.png, 451×300 px, in color" in demo.status.value and "colored in " in demo.status.value
     assert np.abs(shown(demo.result) - colorizer.colorize(CHELSEA)).mean() < 2  # JPEG
     assert np.abs(shown(demo.truth) - np.asarray(Image.open(CHELSEA))).mean() < 2
-    assert demo.palette_figure.layout.display == "none", "this network has none"
+    assert demo.palette_panel.layout.display == "none", "this network has none"
     before = demo.result.value
     demo.add.click()
-    demo.choices["coins.png"].click()
+    demo.reference_choice.value, demo.tone.value, demo.scale.value = "rocket.jpg", True, 2
+    coins = choose(demo, "coins.png")
     assert "coins.png, 384×303 px, black-and-white" in demo.status.value and demo.hints == []
+    assert [button for button in demo.choices if button.button_style and button.icon] == [coins], "the chosen one"
     assert demo.truth_figure.layout.display == "none"  # there is no truth to compare with
-    demo.choices["chelsea.png"].click()
+    assert (demo.reference_choice.value, demo.tone.value, demo.scale.value) == ("none", False, 2)
+    assert np.abs(demo.color - colorizer.colorize(COINS, render_size=64).astype(int)).mean() < 1
+    demo.scale.value = 1
+    assert choose(demo, "chelsea.png").button_style and not coins.button_style
     assert demo.truth_figure.layout.display is None and demo.result.value == before
+    demo.tone.value = True
+    assert np.abs(demo.color - colorizer.colorize(CHELSEA, restore=True).astype(int)).mean() < 1
+    assert np.abs(shown(demo.truth) - np.asarray(Image.open(CHELSEA))).mean() < 2, "it stays as it was"
 
 
 def test_several_uploads_at_once_join_the_gallery_and_are_saved_together(demo, outputs):
@@ -114,6 +128,10 @@ def test_several_uploads_at_once_join_the_gallery_and_are_saved_together(demo, o
     for name, content in demo.uploads.items():
         saved = Image.open(outputs / "demo" / f"{Path(name).stem}-colorized.png")
         assert np.array_equal(np.asarray(saved), demo.networks["the one given"].colorize(content, 0.5))
+    before = demo.result.value
+    demo._cards["two.png"].children[-1].click()  # the "×"
+    assert list(demo.uploads) == ["one.png"] and demo.save_all.layout.display == "none" and demo.result.value == before
+    assert len(demo.choices) == len(demo.gallery.children) == 3
 
 
 def test_the_path_box(demo, tmp_path, monkeypatch):
@@ -131,11 +149,11 @@ def test_the_path_box(demo, tmp_path, monkeypatch):
 
 def test_a_demo_without_photos_waits_for_one(colorizer, outputs):
     demo = ColorizeDemo(colorizer, [])
-    assert demo.save.disabled and demo.amount.disabled and not demo.upload.disabled
+    assert demo.columns.layout.display == "none", "nothing to steer"
     demo.scale.value, demo.left.value = 2, 0.2
     assert demo.status.value == "" and demo.session is None
     demo.show_photo(blobs(0), "mine.png")
-    assert not demo.save.disabled and "mine.png" in demo.status.value
+    assert demo.columns.layout.display is None and "mine.png" in demo.status.value
 
 
 def test_hints(demo, colorizer, outputs):
@@ -145,16 +163,50 @@ def test_hints(demo, colorizer, outputs):
     assert aimed[150, 113, 1] > 200 > aimed[150, 113, 0] and aimed[10, 110:116].max() > 240, "a dot, and a cross"
     assert demo.hints == [] and demo.aim == Hint(0.25, 0.5, "#00ff00")
     demo.add.click()
-    assert demo.hints == [Hint(0.25, 0.5, "#00ff00")] and "25%, 50%" in demo.given.value and demo.aim is None
+    assert demo.hints == [Hint(0.25, 0.5, "#00ff00")] and demo.aim is None
     demo.save.click()
     saved = np.asarray(Image.open(outputs / "demo" / "chelsea-colorized.png"))
     assert np.array_equal(saved, colorizer.colorize(CHELSEA, hints=demo.hints)), "without the dots"
-    demo.left.value = 0.75
+    demo.left.value, demo.hint_color.value = 0.75, "reddd"
     demo.add.click()
-    demo.undo.click()
-    assert [hint.x for hint in demo.hints] == [0.25]
-    demo.clear.click()
-    assert demo.hints == [] and demo.result.value == before and "none yet" in demo.given.value
+    assert len(demo.hints) == 1 and "got &#x27;reddd&#x27;" in demo.hint_status.value, "said beside the hints"
+    demo.hint_color.value = "3060c0"
+    assert demo.hint_status.value == "" and demo.hint_picker.value == "#3060c0"
+    demo.hint_picker.value = "#ff0000"
+    demo.add.click()
+    assert [chip.description for chip in demo.given.children] == ["25%, 50%", "75%, 50%"]
+    demo.given.children[0].click()
+    assert demo.hints == [Hint(0.75, 0.5, "#ff0000")]
+    demo.given.children[0].click()
+    assert demo.hints == [] and demo.result.value == before and demo.given.children == ()
+
+
+def test_clips_are_colored_as_files_and_shown(demo, outputs, tmp_path, monkeypatch):
+    asked, said = [], []
+
+    def colorize_video(src, dst, colorizer, *, on_frame, **options):  # the real one has tests of its own
+        asked.append((src.read_bytes(), colorizer, options))
+        on_frame(1, 2)
+        said.append(demo.status.value)
+        dst.parent.mkdir(exist_ok=True)
+        dst.write_bytes(b"colored")
+        return dst
+
+    monkeypatch.setattr("colorlib.ui.demo.colorize_video", colorize_video)
+    demo.saturation.value, demo.scale.value = 0.5, 2
+    upload(demo.upload, {"film.mov": b"film", "one.png": png(blobs(1))})
+    options = {"saturation": 0.5, "vividness": demo.vividness.value, "render_size": 64, "progress": False}
+    assert asked == [(b"film", demo.networks["the one given"], options)] and "film.mov: frame 1 of 2" in said[0]
+    assert demo.session.name == "one.png" and list(demo.uploads) == ["one.png"]
+    assert "Saved film-colorized.mp4" in demo.status.value and "<a download" in demo.status.value
+    assert demo.clip.value == b"colored" and demo.clip.layout.display is None
+    choose(demo, "coins.png")
+    assert demo.clip.layout.display == "none"
+    monkeypatch.setattr("colorlib.ui.demo.CLIP_BYTES", 3)
+    demo.path.value = str(tmp_path / "film.mov")
+    Path(demo.path.value).write_bytes(b"film")
+    demo.open_path.click()
+    assert "Saved film-colorized.mp4" in demo.status.value and demo.clip.layout.display == "none", "it is too large"
 
 
 def test_a_reference_and_a_closer_look(demo, colorizer):
@@ -182,7 +234,7 @@ def test_other_runs_color_the_same_photo(colorizer, outputs):
     expected = Colorizer.from_run(outputs / "other", device="cpu").colorize(CHELSEA)
     assert np.abs(demo.color - expected.astype(int)).mean() < 1
     demo.network.value = "painter"
-    assert demo.palette_figure.layout.display is None and len(demo.pickers) == 4
+    assert demo.palette_panel.layout.display is None and len(demo.pickers) == 4
     demo.vividness.value = 0.9
     painter = Colorizer.from_run(outputs / "painter", device="cpu")
     assert np.abs(demo.color - painter.colorize(CHELSEA, vividness=0.9).astype(int)).mean() < 1
@@ -193,5 +245,6 @@ def test_other_runs_color_the_same_photo(colorizer, outputs):
     assert demo.pickers[0][1] is picker, "the picker that was opened stays"
     demo.reset.click()
     assert demo.result.value == before_change and picker.value == code
+    picker.value = "#ff0000"  # it is of no use to another network
     demo.network.value = "first"
     assert demo.result.value == before

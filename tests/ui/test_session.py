@@ -9,11 +9,11 @@ import torch
 from conftest import Constant, blobs
 from PIL import Image
 
-from colorlib.colorize import Colorizer, Hint, add_color
+from colorlib.colorize import Colorizer, Hint, add_color, restore_tone
 from colorlib.config import Config
 from colorlib.palette import Palette
 from colorlib.ui import Session, draw_hints, swatches, wipe
-from colorlib.ui.session import PREVIEW
+from colorlib.ui.session import PREVIEW, color_code, color_name
 
 CONFIG = Config(width=4, depth=4, image_size=32)
 
@@ -54,6 +54,28 @@ def test_options_reach_the_network_which_runs_only_for_other_ones(colorizer, mon
     assert torch.equal(session.ab, other.predict(session.image, render_size=64, hints=hints))
 
 
+def test_a_toned_print_is_no_photo_in_color_and_can_be_restored(colorizer, tmp_path):
+    sepia = (blobs(0)[..., :1] / 255 * 120 + [90, 60, 20]).astype(np.uint8)
+    session = Session(sepia, "print.png")
+    assert session.toned and not session.in_color and "toned in one color, of which the network" in str(session)
+    assert Session(blobs(0)).in_color and "black-and-white" in str(Session(sepia[..., 0]))
+    session.predict(colorizer)
+    for on, source in ((True, restore_tone(sepia)), (False, sepia)):
+        session.restore(on)
+        session.predict(colorizer)
+        expected = add_color(source, colorizer.predict(source))
+        assert np.array_equal(session.preview(), expected)
+        assert np.array_equal(np.asarray(Image.open(session.save(tmp_path))), expected)
+
+
+def test_color_code():
+    codes = {"navy": "#000080", "#3060C0": "#3060c0", "3060c0": "#3060c0", "#f00": "#ff0000"}
+    assert {text: color_code(text) for text in codes} == codes
+    for text in ("reddd", "x#ff0000", "#ff0000ff", ""):
+        with pytest.raises(ValueError, match="a color "):
+            color_code(text)
+
+
 def test_wipe():
     before, after = np.zeros((4, 10, 3), np.uint8), np.full((4, 10, 3), 200, np.uint8)
     assert np.array_equal(wipe(before, after, 0), before) and np.array_equal(wipe(before, after, 1), after)
@@ -81,3 +103,8 @@ def test_swatches_show_the_most_used_colors():
     assert len(set(re.findall(r"background:(#[0-9a-f]{6})", code))) == 2
     assert "#9e9e9e, 10.0% of the picture" in swatches(palette), "ab of 0 is a gray"
     assert swatches(None) == ""
+
+
+def test_colors_have_names():
+    colors = {"#9e9e9e": "gray", "#cd915c": "brown", "#8ea75c": "olive", "#5f9fd0": "blue", "#ff3030": "red"}
+    assert {code: color_name(code) for code in colors} == colors
