@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from colorlib.checkpoint import RunRecorder, load_state, run_folder
+from colorlib.checkpoint import RunRecorder, find_run, load_model, load_state, run_folder
 from colorlib.config import PRESETS, Config
 from colorlib.data import ColorizationDataset, find_photos, get_dataloader, split_paths
 from colorlib.losses import L1, ColorLoss
@@ -107,6 +107,13 @@ class TrainState:
         self.step += 1
         self.photos += len(L)
         self.loss_sum += nn.functional.l1_loss(predicted.detach().float(), ab) * len(L)
+
+    def start_from(self, run: str) -> None:
+        """Take the weights of another run of the same network, found by `find_run`, in place of random ones."""
+        model, config = load_model(find_run(run))
+        if config.network != self.config.network:
+            raise ValueError(f"start_from: run {run} has another network than these settings ({config.network})")
+        self.train_model.load_state_dict(model.state_dict())  # the moving average begins as the first step's weights
 
     def end_epoch(self, row: dict[str, float]) -> None:
         """Note a finished epoch in the history, and get ready for the next one."""
@@ -241,6 +248,8 @@ def fit(
     val_loader = get_dataloader(val_photos, config.batch_size, share=share)
     torch.manual_seed(config.seed)
     state = TrainState(config, device, sum(steps[config.size_in(epoch)] for epoch in range(config.epochs)))
+    if config.start_from and not saved:
+        state.start_from(config.start_from)
     if saved:
         state.load_state_dict(saved)
         _say(f"continuing {run.name} after epoch {saved['epoch']} of {config.epochs}, step {saved['step']}")

@@ -299,6 +299,16 @@ def test_loss_falls_as_in_a_plain_training(tmp_path, plain_config, photos):
     assert curve[-1] < 0.8 * curve[0]
 
 
+def test_training_starts_from_the_weights_of_a_run(tmp_path, whole_run, photos):
+    run, config = whole_run[0], EVERYTHING.replace(start_from=str(whole_run[0]))
+    fit(config.replace(epochs=1, learning_rate=1e-12), photos, tmp_path / "more")
+    before, after = (load_model(folder)[0].named_parameters() for folder in (run, tmp_path / "more"))
+    for (name, old), (_, new) in zip(before, after, strict=True):
+        torch.testing.assert_close(new, old, atol=1e-6, rtol=0, msg=name)
+    with pytest.raises(ValueError, match="start_from: run .* has another network"):
+        fit(config.replace(width=5), photos, tmp_path / "other")
+
+
 def test_same_seed_same_curve(tmp_path, whole_run, config, photos):
     """Whatever the order of the files, the state of other generators, and the number of samples."""
     torch.manual_seed(99), random.seed(9), np.random.seed(9)
