@@ -145,9 +145,9 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
             rows[-1]["flicker"], rows[-1]["psnr"] = np.mean(found, axis=0)
         after = left_after_cut(colorizer, photos, steadiness) if steadiness else [0.0] * 3
         rate = frames_per_second(colorizer, photos[0], steadiness, 5 if options.quick else SPEED_FRAMES)
-        rows += [
-            {"steadiness": steadiness, "clip": f"frame {i} after a cut", "unlike_its_own": x} for i, x in enumerate(after)
-        ]
+        for frame, difference in enumerate(after):
+            name = f"frame {frame} after a cut"
+            rows.append({"steadiness": steadiness, "clip": name, "unlike_its_own": difference})
         rows.append({"steadiness": steadiness, "clip": "640×360, from file to file", "frames_per_second": rate})
     table = pd.DataFrame(rows)
     options.out.mkdir(parents=True, exist_ok=True)

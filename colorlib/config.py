@@ -45,7 +45,7 @@ class Config:
     small_size: int = setting(64, "side of the training photos in the first epochs, px", 16, 1024)
     small_epochs: int = setting(0, "how many epochs use small_size instead of image_size: quicker", 0, free=True)
     # the training
-    start_from: str = setting("", "run whose weights the training starts from (fine-tuning); empty: random ones")
+    start_from: str = setting("", "run whose weights the training starts from; empty: random ones")
     batch_size: int = setting(16, "photos of one step, of all processes together", 1)
     loss: str = setting("l1", "distance between predicted and true ab", choices=("l1", "huber"))
     palette_likelihood: float = setting(0.0, "weight of the palette's likelihood in the loss", 0)

@@ -1,4 +1,4 @@
-"""Whole folders: each photo and clip colored into a file of its own, bad ones listed at the end, interrupts picked up."""
+"""Whole folders: each photo and clip colored into a file of its own, bad ones listed last, interrupts picked up."""
 
 import os
 from collections import Counter

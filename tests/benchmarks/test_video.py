@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import video
 from conftest import blobs
+
+from benchmarks import video
 
 
 def test_flicker_of_known_clips(monkeypatch):
