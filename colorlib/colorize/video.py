@@ -40,8 +40,8 @@ class SteadyColors:
     """Keeps the small colors of a clip from flickering: call it with the frames' L and ab, in their order.
 
     The colors of the frames before are moved along the optical flow (iterative Lucas-Kanade; Le Besnerais and
-    Champagnat 2005, doi 10.1109/ICIP.2005.1529706) and mixed with the network's new ones. Their share is `steadiness`, less where
-    the moved lightness is not the frame's: something came into view there. A frame that is unlike begins anew.
+    Champagnat 2005, doi 10.1109/ICIP.2005.1529706) and mixed with the network's new ones. Their share is `steadiness`,
+    less where the moved lightness is not the frame's: something came into view there. A frame that is unlike begins anew.
     """
 
     def __init__(self, steadiness: float = 0.8):
