@@ -41,7 +41,7 @@ class SteadyColors:
 
     The colors of the frames before are moved along the optical flow (iterative Lucas-Kanade; Le Besnerais and
     Champagnat 2005, doi 10.1109/ICIP.2005.1529706) and mixed with the network's new ones. Their share is `steadiness`,
-    less where the moved lightness is not the frame's: something came into view there. A frame that is unlike begins anew.
+    less where the moved lightness is not the frame's: something came into view. A frame that is unlike begins anew.
     """
 
     def __init__(self, steadiness: float = 0.8):

@@ -104,10 +104,8 @@ class ColorizeDemo(W.VBox):
     def _palette_panel(self) -> W.VBox:
         self.palette = W.HBox(layout={"grid_gap": "4px"})
         self.reset = self._button("Reset", "undo", "The colors that the network chose", self._reset_palette)
-        wide = W.HTML(
-            "<style>.colorlib-swatch input {width: calc(100% - 4px) !important}</style>",
-            layout={"display": "none"},
-        )
+        rule = ".colorlib-swatch div, .colorlib-swatch input {width: 100% !important; min-width: 0 !important}"
+        wide = W.HTML(f"<style>{rule}</style>", layout={"display": "none"})
         title = "Palette: pick another color, and what wears it changes"
         self.palette_panel = C.panel(title, wide, self.palette, C.row(self.reset), flex="none")
         return self.palette_panel
@@ -121,9 +119,9 @@ class ColorizeDemo(W.VBox):
         self.saturation = C.control(W.FloatSlider, "saturation", draw, value=1, max=2, step=0.05)
         start = self.networks[self.network.value].config.vividness
         self.vividness = C.control(W.FloatSlider, "vividness", predict, value=start, max=1, step=0.05)
-        self.tone = C.control(W.Checkbox, "restore tone", begin, indent=False)
-        tone = C.figure("for faded or tinted prints", self.tone, "none")
-        colors = C.panel("Colors", self.network, self.scale, self.saturation, self.vividness, tone, flex="none")
+        self.tone = C.control(W.Checkbox, "restore a faded print's tone", begin, indent=False)
+        controls = self.network, self.scale, self.saturation, self.vividness, self.tone
+        colors = C.panel("Colors", *controls, flex="none")
         self.reference_choice = C.control(W.Dropdown, "take from", choose, options=list(self.references))
         take, self.reference_shown = self._take_reference, W.HTML()
         self.reference_upload = C.upload_button("Upload another", PHOTO_SUFFIXES, take, self.status)
@@ -326,6 +324,7 @@ class ColorizeDemo(W.VBox):
         link = ""
         if len(saved) == 1 and saved[0].stat().st_size <= LINK_BYTES:
             name, data = html.escape(saved[0].name), base64.b64encode(saved[0].read_bytes()).decode()
-            link = f'<a download="{name}" href="data:application/octet-stream;base64,{data}">Download it</a>'
+            address = f"data:application/octet-stream;base64,{data}"
+            link = f'<a download="{name}" style="text-decoration:underline" href="{address}">Download it</a>'
         names, seconds = ", ".join(path.name for path in saved), time.perf_counter() - start
-        self.status.say(f"Saved {names} in the folder demo of the outputs, in {seconds:.2f} s.", link=link)
+        self.status.say(f"Saved {names} in {saved[0].parent.absolute()} ({seconds:.2f} s).", link=link)
