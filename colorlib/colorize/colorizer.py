@@ -114,10 +114,10 @@ class Colorizer:
         """The network's ab for L of any size, float32, on its device."""
         option = {"vividness": vividness} if isinstance(self.network, UNet) else {}
         L = L.to(self.device, self.dtype)
-        ab = self.network(L, **option).float()
-        if self.config.flip_tta:
-            ab = (ab + self.network(L.flip(-1), **option).float().flip(-1)) / 2
-        return ab
+        if not self.config.flip_tta:
+            return self.network(L, **option).float()
+        ab, mirrored = self.network(torch.cat([L, L.flip(-1)]), **option).float().chunk(2)
+        return (ab + mirrored.flip(-1)) / 2
 
     @torch.inference_mode()
     def predict_ab(self, L: Tensor) -> Tensor:

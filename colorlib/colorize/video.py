@@ -5,6 +5,7 @@ It needs PyAV, whose wheels bring FFmpeg: ``pip install '.[video]'``.
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,19 @@ def colorize_video(
             shown = _add_picture(out, moving, first)
             pass_on = [_add_sound(out, sound) for sound in sounds]
             total = moving.frames or round((film.duration or 0) / av.time_base * (moving.average_rate or 0))
-            with tqdm(total=total or None, desc=src.name, unit="frame", disable=not progress) as bar:
+            waiting = []  # the frame that a thread colors, while the network looks at the next one
+            bar = tqdm(total=total or None, desc=src.name, unit="frame", disable=not progress)
+
+            def write(pts: int, time_base: Any, picture: Future) -> None:
+                colored = av.VideoFrame.from_ndarray(picture.result(), format="rgb24")
+                colored = colored.reformat(format="yuv420p", dst_colorspace=BT709)
+                colored.pts, colored.time_base = pts, time_base
+                out.mux(shown.encode(colored))
+                bar.update()
+                if on_frame:
+                    on_frame(int(bar.n), total)
+
+            with bar, ThreadPoolExecutor(max_workers=1) as painter:
                 for packet in film.demux([moving, *sounds]):
                     if packet.stream is not moving:
                         pass_on[0](packet)
@@ -127,13 +140,11 @@ def colorize_video(
                         image = restore_tone(image) if restore else image
                         ab = colorizer.predict(image, **options)
                         ab = steady(colorizer.network_input(image, ab.shape[-1]), ab.cpu()).to(ab.device)
-                        colored = av.VideoFrame.from_ndarray(add_color(image, ab, saturation), format="rgb24")
-                        colored = colored.reformat(format="yuv420p", dst_colorspace=BT709)
-                        colored.pts, colored.time_base = frame.pts, frame.time_base
-                        out.mux(shown.encode(colored))
-                        bar.update()
-                        if on_frame:
-                            on_frame(int(bar.n), total)
+                        waiting.append((frame.pts, frame.time_base, painter.submit(add_color, image, ab, saturation)))
+                        if len(waiting) > 1:
+                            write(*waiting.pop(0))
+                for last in waiting:
+                    write(*last)
             out.mux(shown.encode())
     except (av.FFmpegError, LookupError, StopIteration, UnicodeError, AttributeError) as error:  # what PyAV raises
         raise PhotoError(f"{src.name}: {getattr(error, 'strerror', None) or 'broken, or no clip'}") from error
