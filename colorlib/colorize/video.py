@@ -4,8 +4,9 @@ It needs PyAV, whose wheels bring FFmpeg: ``pip install '.[video]'``.
 """
 
 import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise, starmap
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,9 @@ class SteadyColors:
         """Steady ab (1, 2, h, w) of the next frame, given its scaled L (1, 1, h, w) and the network's scaled ab."""
         if self.last is not None and self.steadiness:
             flow = optical_flow_ilk(L[0, 0].numpy(), self.last[0, 0].numpy(), radius=7, num_warp=3)  # rows, columns
-            size = torch.tensor(L.shape[:1:-1])  # w, h
-            here = torch.stack(torch.meshgrid(*map(torch.arange, size.tolist()), indexing="xy"), dim=2)  # (h, w, 2)
-            there = here + torch.from_numpy(flow[::-1].copy()).permute(1, 2, 0)
-            grid = ((2 * there + 1) / size - 1).float()[None]
-            moved = F.grid_sample(self.last, grid, mode="bicubic", padding_mode="border", align_corners=False)
+            here = F.affine_grid(torch.eye(2, 3)[None], L.shape, align_corners=False)  # (1, h, w, 2): x, y in [−1, 1]
+            there = here + 2 * torch.from_numpy(flow[::-1].copy()).permute(1, 2, 0) / torch.tensor(L.shape[:1:-1])
+            moved = F.grid_sample(self.last, there, mode="bicubic", padding_mode="border", align_corners=False)
             trust = torch.exp(-((F.avg_pool2d((L - moved[:, :1]).abs(), 3, 1, 1) / TRUST) ** 2))
             if trust.mean() > CUT:
                 ab = ab.lerp(moved[:, 1:].clamp(-1, 1), self.steadiness * trust)
@@ -73,7 +72,7 @@ def colorize_video(
     saturation: float = 1.0, restore: bool = False, progress: bool = True,
     on_frame: Callable[[int, int], None] | None = None, **options: Any,
 ) -> Path:  # fmt: skip
-    """Color a clip, whose size, time stamps and sound stay, into an MP4 file (H.264), whole or not at all.
+    """Color a clip into an MP4 file (H.264), whole or not at all, and return its path; size, times and sound stay.
 
     It is streamed: a long film takes no more memory than a short one. H.264 needs even sides: an odd one loses a pixel.
 
@@ -87,9 +86,6 @@ def colorize_video(
         progress: Show a bar.
         on_frame: Called after each frame with the number of frames done, and of all (0 if not known).
         **options: As for `Colorizer.predict`, but no hints: they are points of one picture.
-
-    Returns:
-        `dst`, as a path.
 
     Raises:
         ModuleNotFoundError: If PyAV is missing.
@@ -108,59 +104,62 @@ def colorize_video(
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError("clips need PyAV: pip install '.[video]' in colorlib's folder") from missing
     colorizer, steady = colorizer or Colorizer.from_run(), SteadyColors(steadiness)
+
+    def look(frame: Any, image: Image.Image) -> tuple[Any, Image.Image, Tensor]:
+        image = restore_tone(image) if restore else image
+        ab = colorizer.predict(image, **options)
+        L = colorizer.network_input(image, ab.shape[-1])
+        return frame, image, steady(L, ab.cpu()).to(ab.device)
+
+    def paint(frame: Any, image: Image.Image, ab: Tensor) -> Any:
+        painted = av.VideoFrame.from_ndarray(add_color(image, ab, saturation), format="rgb24")
+        painted = painted.reformat(format="yuv420p", dst_colorspace=BT709)
+        painted.pts, painted.time_base = frame.pts, frame.time_base
+        return painted
+
     try:
         with av.open(src) as film:  # only a frame tells how it lies
             first = next(film.decode(video=0))
         with av.open(src) as film, replacing(dst) as temporary, av.open(temporary, "w", format="mp4") as out:
-            moving, sounds = film.streams.video[0], film.streams.audio[:1]
-            moving.thread_type = "AUTO"
-            shown = _add_picture(out, moving, first)
-            pass_on = [_add_sound(out, sound) for sound in sounds]
+            moving = film.streams.video[0]
+            shown = _add_picture(out, moving, _upright(first, first).size)
+            pass_on = {sound: _add_sound(out, sound) for sound in film.streams.audio[:1]}
+            painted = _one_ahead(paint, starmap(look, _frames(film, first, pass_on)))
             total = moving.frames or round((film.duration or 0) / av.time_base * (moving.average_rate or 0))
-            waiting = []  # the frame that a thread colors, while the network looks at the next one
-            bar = tqdm(total=total or None, desc=src.name, unit="frame", disable=not progress)
-
-            def write(pts: int, time_base: Any, picture: Future) -> None:
-                colored = av.VideoFrame.from_ndarray(picture.result(), format="rgb24")
-                colored = colored.reformat(format="yuv420p", dst_colorspace=BT709)
-                colored.pts, colored.time_base = pts, time_base
-                out.mux(shown.encode(colored))
-                bar.update()
+            bar = tqdm(painted, total=total or None, desc=src.name, unit="frame", disable=not progress)
+            for done, frame in enumerate(bar, start=1):
+                out.mux(shown.encode(frame))
                 if on_frame:
-                    on_frame(int(bar.n), total)
-
-            with bar, ThreadPoolExecutor(max_workers=1) as painter:
-                for packet in film.demux([moving, *sounds]):
-                    if packet.stream is not moving:
-                        pass_on[0](packet)
-                        continue
-                    for frame in packet.decode():
-                        rgb = frame.to_ndarray(format="rgb24", width=first.width, height=first.height)
-                        image = Image.fromarray(np.rot90(rgb, _turns(first))[: shown.height, : shown.width])
-                        image = restore_tone(image) if restore else image
-                        ab = colorizer.predict(image, **options)
-                        ab = steady(colorizer.network_input(image, ab.shape[-1]), ab.cpu()).to(ab.device)
-                        waiting.append((frame.pts, frame.time_base, painter.submit(add_color, image, ab, saturation)))
-                        if len(waiting) > 1:
-                            write(*waiting.pop(0))
-                for last in waiting:
-                    write(*last)
+                    on_frame(done, total)
             out.mux(shown.encode())
     except (av.FFmpegError, LookupError, StopIteration, UnicodeError, AttributeError) as error:  # what PyAV raises
         raise PhotoError(f"{src.name}: {getattr(error, 'strerror', None) or 'broken, or no clip'}") from error
     return dst
 
 
-def _turns(frame: Any) -> int:
-    """How many quarter turns to the left make a frame upright, as phones note it."""
-    return round(frame.rotation / 90) % 4
+def _frames(film: Any, first: Any, pass_on: dict[Any, Callable[[Any], None]]) -> Iterator[tuple[Any, Image.Image]]:
+    """Each frame, and as an upright picture; the packets of sound that lie between them are passed on."""
+    moving = film.streams.video[0]
+    moving.thread_type = "AUTO"
+    for packet in film.demux([moving, *pass_on]):
+        if packet.stream is moving:
+            for frame in packet.decode():
+                yield frame, _upright(frame, first)
+        else:
+            pass_on[packet.stream](packet)
 
 
-def _add_picture(out: Any, moving: Any, first: Any) -> Any:
-    """The H.264 stream of a clip with the stream `moving`, whose first frame is `first`."""
+def _upright(frame: Any, first: Any) -> Image.Image:
+    """A frame as a picture, of the size and turned as the first one, but for what makes a side odd."""
+    rgb = frame.to_ndarray(format="rgb24", width=first.width, height=first.height)
+    rgb = np.rot90(rgb, round(first.rotation / 90))  # as phones note it: to the left
+    return Image.fromarray(rgb[: len(rgb) // 2 * 2, : rgb.shape[1] // 2 * 2])
+
+
+def _add_picture(out: Any, moving: Any, size: tuple[int, int]) -> Any:
+    """The H.264 stream, of a size (width, height), for the colored frames of the stream `moving`."""
     shown = out.add_stream("libx264", moving.average_rate or 25, ENCODER)
-    sides = (first.height, first.width) if _turns(first) % 2 else (first.width, first.height)
-    shown.width, shown.height = (side // 2 * 2 for side in sides)
+    shown.width, shown.height = size
     shown.pix_fmt, context = "yuv420p", shown.codec_context
     context.time_base, context.sample_aspect_ratio = moving.time_base, moving.sample_aspect_ratio or 1
     context.colorspace = context.color_primaries = context.color_trc = BT709
@@ -181,3 +180,11 @@ def _add_sound(out: Any, sound: Any) -> Callable[[Any], None]:
                 out.mux(heard.encode(frame))
 
     return pass_on
+
+
+def _one_ahead(function: Callable, items: Iterable[tuple]) -> Iterator[Any]:
+    """Call a function with each item, in a thread, while the next item is made here; yield what it returns."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        calls = (thread.submit(function, *item) for item in items)
+        for call, _ in pairwise(chain(calls, [None])):  # the next one begins before the result of this one is awaited
+            yield call.result()
