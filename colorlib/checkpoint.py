@@ -64,8 +64,7 @@ def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tu
     It lies in the folder of a run, or in a .safetensors file that `save_model` wrote. `FileNotFoundError` if there are
     no weights, `CheckpointError` if the file is damaged or belongs to another network.
     """
-    path = Path(run)
-    path = path / BEST if path.is_dir() else path
+    path = Path(run, BEST) if os.path.isdir(run) else Path(run)
     if not path.is_file():
         raise FileNotFoundError(f"no trained weights at {path}: train with notebook 03 or `python -m colorlib.train`")
     try:
@@ -78,23 +77,19 @@ def load_model(run: str | os.PathLike, device: str | torch.device = "cpu") -> tu
     if "config" not in metadata:
         raise CheckpointError(f"{path.name} holds no settings: it was not written by colorlib")
     try:
-        settings = metadata["config"].replace('"residual"', '"residual_blocks"')  # names of an earlier version
-        config = Config.from_json(settings.replace('"test_flips"', '"flip_tta"'))
+        config = Config.from_json(metadata["config"])
         with torch.device("meta"):  # no memory is taken before the file has shown that it holds such a network
             model = UNet(**config.network)
         wanted = model.state_dict()
-        if config.palette and not config.palette_likelihood:  # written before palettes had spreads: none is used
-            weights = {name: torch.zeros(w.shape) for name, w in wanted.items() if "spread" in name} | weights
         for name, weight in weights.items():
             if name in wanted and weight.is_floating_point() != wanted[name].is_floating_point():
                 raise ValueError(f"{name} is of type {weight.dtype}")
             if not weight.isfinite().all():
                 raise ValueError(f"{name} holds NaN or infinite values")
-        weights = {name: weight.float() if weight.is_floating_point() else weight for name, weight in weights.items()}
         model.load_state_dict(weights, assign=True)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{path.name}: the weights do not fit their settings ({str(error)[:300]})") from error
-    return model.eval().to(device), config
+    return model.eval().float().to(device), config
 
 
 def run_folder(run: str | os.PathLike) -> Path:
@@ -139,10 +134,10 @@ def _relative(split: Mapping[str, Sequence[Path]]) -> dict[str, list[str]]:
 class RunRecorder:
     """Writes what a training leaves in its folder; of several processes, only the first one writes.
 
-    `state` is a `train.TrainState`, `examples` are L and ab of the photos in the sample pictures.
+    `state` is a `train.TrainState`, `examples` is the batch of the photos in the sample pictures.
     """
 
-    def __init__(self, run: Path, state: Any, split: Mapping[str, Sequence[Path]], examples: tuple[Tensor, Tensor]):
+    def __init__(self, run: Path, state: Any, split: Mapping[str, Sequence[Path]], examples: dict[str, Tensor]):
         self.run, self.state, self.examples = run, state, examples
         if rank() == 0:
             remove_leftovers(run)
@@ -167,7 +162,7 @@ class RunRecorder:
         model, config, history = self.state.eval_model, self.state.config, pd.DataFrame(self.state.history)
         if rank() == 0:
             notes = {"epoch": len(history), "val_loss": history["val_loss"].iloc[-1]}
-            save_some_examples(model, *self.examples, self.picture)
+            save_some_examples(model, **self.examples, path=self.picture)
             if history["val_loss"].idxmin() == len(history) - 1:
                 save_model(self.run / BEST, model, config, **notes)
             if config.keep_every and len(history) % config.keep_every == 0:

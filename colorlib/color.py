@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-XYZ_FROM_RGB = (
-    (0.412453, 0.357580, 0.180423),
-    (0.212671, 0.715160, 0.072169),
-    (0.019334, 0.119193, 0.950227),
+XYZ_FROM_RGB = torch.tensor(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]],
+    dtype=torch.float64,
 )
-WHITE = (0.95047, 1.0, 1.08883)  # XYZ of the D65 white
+WHITE = torch.tensor([0.95047, 1.0, 1.08883], dtype=torch.float64).view(3, 1, 1)  # XYZ of the D65 white
 EPSILON, KAPPA = 0.008856, 7.787  # below EPSILON the cube root gives way to a line of slope KAPPA
 
 L_HALF_RANGE = 50.0  # L = L*/50 − 1 lies in [−1, 1]
@@ -41,7 +40,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     # 1. undo the transfer curve: from code values to light
     light = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     # 2. from the display's primaries to XYZ, relative to white
-    xyz = _mix(light, torch.tensor(XYZ_FROM_RGB, dtype=torch.float64)) / _column(WHITE, rgb)
+    xyz = _mix(light, XYZ_FROM_RGB) / WHITE.to(light)
     # 3. the eye's compression; the clamp keeps the gradient of the unused branch finite
     f = torch.where(xyz > EPSILON, xyz.clamp(min=EPSILON) ** (1 / 3), KAPPA * xyz + 16 / 116)
     fx, fy, fz = f.unbind(-3)
@@ -90,8 +89,8 @@ def _unclamped_rgb(lab: Tensor) -> Tensor:
     fy = (L + 16) / 116
     # scikit-image's rule: light cannot be negative, so f of Z is kept at 0 or above
     f = torch.stack([fy + a / 500, fy, (fy - b / 200).clamp(min=0)], dim=-3)
-    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / KAPPA) * _column(WHITE, f)
-    light = _mix(xyz, torch.linalg.inv(torch.tensor(XYZ_FROM_RGB, dtype=torch.float64)))
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / KAPPA) * WHITE.to(f)
+    light = _mix(xyz, torch.linalg.inv(XYZ_FROM_RGB))
     return torch.where(light > 0.0031308, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055, light * 12.92)
 
 
@@ -106,7 +105,3 @@ def _checked(image: Tensor, name: str) -> Tensor:
 def _mix(image: Tensor, matrix: Tensor) -> Tensor:
     """Multiply the channels of (..., 3, H, W) by a 3×3 matrix."""
     return torch.einsum("ij,...jhw->...ihw", matrix.to(image), image)
-
-
-def _column(values: tuple[float, float, float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(3, 1, 1)

@@ -60,9 +60,8 @@ class Config:
     ema: float = setting(0.0, "share that the moving average of the weights keeps a step; 0: none", 0, below=1)
     epochs: int = setting(50, "passes over the training photos", 1, free=True)
     precision: str = setting(
-        "auto", "arithmetic of the network; auto: what the device is fast at",
-        choices=("auto", "float32", "bfloat16", "float16"),
-    )  # fmt: skip
+        "auto", "arithmetic; auto: what the device is fast at", choices=("auto", "float32", "bfloat16", "float16")
+    )
     compile: bool = setting(False, "let torch.compile fuse the network's operations", free=True)
     num_workers: int = setting(2, "processes that decode photos the first time; 0: none beside this", 0, free=True)
     checkpoint_every: int = setting(0, "write last.pt every n steps too; 0: after each epoch only", 0, free=True)
@@ -89,9 +88,8 @@ class Config:
                 f"above {rule.get('above')}": "above" not in rule or value > rule["above"],
                 f"below {rule.get('below')}": "below" not in rule or value < rule["below"],
             }
-            for bound, holds in bounds.items():
-                if not holds:
-                    raise ValueError(f"{field.name} must be {bound} ({rule['help']}), got {value!r}")
+            if broken := [bound for bound, holds in bounds.items() if not holds]:
+                raise ValueError(f"{field.name} must be {broken[0]} ({rule['help']}), got {value!r}")
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError("val_fraction and test_fraction leave no photos to train on: lower one of them")
         if self.palette == 1:
@@ -102,8 +100,7 @@ class Config:
     @property
     def network(self) -> dict[str, Any]:
         """The arguments of `model.UNet`."""
-        names = ("width", "depth", "dropout", "palette", "residual_blocks")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("width", "depth", "dropout", "palette", "residual_blocks")}
 
     @property
     def augments(self) -> bool:

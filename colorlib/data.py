@@ -85,17 +85,15 @@ def split_paths(
     (all names are 12 digits) the test part is always the first 100 in name order, so that scores stay comparable.
     """
     rest = sorted({Path(path) for path in paths})
-    total = len(rest)
-    if rest and all(COCO_NAME.fullmatch(path.name) for path in rest):
+    total, is_coco = len(rest), all(COCO_NAME.fullmatch(path.name) for path in rest)
+    test_count, val_count = (max(1, round(total * part)) if part else 0 for part in (test_fraction, val_fraction))
+    if is_coco:
         rest.sort(key=lambda path: path.name)
         test, rest = rest[:COCO_TEST_PHOTOS], rest[COCO_TEST_PHOTOS:]
-        random.Random(seed).shuffle(rest)
-    else:
-        random.Random(seed).shuffle(rest)
-        count = max(1, round(total * test_fraction)) if test_fraction else 0
-        test, rest = rest[:count], rest[count:]
-    count = max(1, round(total * val_fraction)) if val_fraction else 0
-    val, train = rest[:count], rest[count:]
+    random.Random(seed).shuffle(rest)
+    if not is_coco:
+        test, rest = rest[:test_count], rest[test_count:]
+    val, train = rest[:val_count], rest[val_count:]
     if not train:
         parts = f"{len(val)} of them to choose the best epoch, {len(test)} to test"
         raise ValueError(f"{total} photos are too few to split ({parts}, none to train on): add photos")

@@ -4,6 +4,8 @@ After Ronneberger et al. 2015 (arXiv 1505.04597), with the 4×4, stride-2 blocks
 (arXiv 1611.07004) and, as an option, the residual blocks of He et al. 2015 (arXiv 1512.03385).
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -73,10 +75,7 @@ class UNet(nn.Module):
             raise ValueError(f"depth must be at least 4, three dropout blocks and the output; got {depth}")
         channels = [min(width * 2**level, width * 8) for level in range(depth - 1)]  # 64 128 256 512 512 512
         self.depth = depth
-        self.down = nn.ModuleList(
-            UNetBlock(before, after, down=True, use_dropout=False)
-            for before, after in zip([1, *channels], channels, strict=False)
-        )
+        self.down = nn.ModuleList(UNetBlock(*pair, down=True, use_dropout=False) for pair in pairwise([1, *channels]))
         self.bottleneck = nn.Conv2d(channels[-1], channels[-1], kernel_size=4, stride=2, padding=1)
         # each decoder block but the first also takes the encoder's features of its size: hence 2 × channels
         inputs = [channels[-1], *(2 * c for c in reversed(channels))]

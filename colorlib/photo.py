@@ -107,7 +107,7 @@ def read_photo(source: Photo, managed: bool = True) -> Image.Image:
 def read_alpha(source: Photo) -> Image.Image | None:
     """Read a photo's opacity: a Pillow image of mode "L", upright, 255 where opaque; None if all of it is opaque."""
     with open_image(source) as image:
-        if not _has_alpha(image):
+        if not image.has_transparency_data:
             return None
         alpha = _upright(image).convert("RGBA").getchannel("A")
     return None if alpha.getextrema() == (255, 255) else alpha
@@ -115,20 +115,16 @@ def read_alpha(source: Photo) -> Image.Image | None:
 
 def short_side(source: Photo) -> float:
     """The shorter side of a photo, px, without decoding it; infinite for what cannot be read."""
-    try:
-        with open_image(source) as image:
-            return min(image.size)
-    except (PhotoError, OSError):  # whoever reads it will say why
-        return math.inf
+    with contextlib.suppress(PhotoError, OSError), open_image(source) as image:  # whoever reads it will say why
+        return min(image.size)
+    return math.inf
 
 
 def count_pictures(source: Photo) -> int:
     """How many pictures a file holds, of which `read_photo` reads the first: frames, pages; 1 for what is broken."""
-    try:
-        with open_image(source) as image:
-            return getattr(image, "n_frames", 1)
-    except (PhotoError, OSError):  # whoever reads it will say why
-        return 1
+    with contextlib.suppress(PhotoError, OSError), open_image(source) as image:  # whoever reads it will say why
+        return getattr(image, "n_frames", 1)
+    return 1
 
 
 def resize_photo(image: Image.Image, size: int) -> np.ndarray:
@@ -143,14 +139,9 @@ def to_tensor(picture: np.ndarray) -> Tensor:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # with which Pillow turns a TIFF, and takes the note away
-    with contextlib.suppress(Exception):  # broken EXIF raises many kinds; the picture may be sound
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-        return image if turn is None else image.transpose(turn)
+    with contextlib.suppress(Exception):  # KeyError: nothing to do; broken EXIF raises many kinds
+        return image.transpose(TURNS[image.getexif()[ExifTags.Base.Orientation]])
     return image
-
-
-def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
 def _to_rgb(image: Image.Image, managed: bool) -> Image.Image:
@@ -160,7 +151,7 @@ def _to_rgb(image: Image.Image, managed: bool) -> Image.Image:
         brightest = 65535.0 if image.mode.startswith("I;16") else values.max()  # other modes do not say their range
         top = 65535.0 if brightest > 255 else 255.0 if brightest > 1 else 1.0
         image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
-    if _has_alpha(image):
+    if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
     elif image.mode not in ("RGB", "L", "CMYK", "LAB"):

@@ -51,8 +51,7 @@ class TrainState:
             self.ema_model = AveragedModel(self.train_model, multi_avg_fn=average, use_buffers=True)
         self.parallel_model: nn.Module = _WithPalette(self.train_model)  # what a step calls
         if dist.world_size() > 1:
-            devices = [device.index] if device.type == "cuda" else None
-            self.parallel_model = DistributedDataParallel(self.parallel_model, devices)
+            self.parallel_model = DistributedDataParallel(self.parallel_model)
         if config.compile:
             self.parallel_model = torch.compile(self.parallel_model)
         self.loss = ColorLoss(config.loss, config.palette_likelihood, config.perceptual).to(device)
@@ -68,6 +67,8 @@ class TrainState:
             return min(1, (step + 1) / rise) * curves[config.schedule]
 
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        half = torch.float16 if self.precision == "float16" else torch.bfloat16
+        self.autocast = torch.autocast(device.type, half, enabled=self.precision != "float32")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")
         self.history: list[dict[str, float]] = []
         self.step, self.photos, self.loss_sum = 0, 0, torch.zeros((), device=device)
@@ -82,19 +83,9 @@ class TrainState:
         """What the order of the photos and the dropout of the epoch in progress start from."""
         return self.config.seed * 100_003 + len(self.history)
 
-    def autocast(self) -> torch.autocast:
-        """The context in which the network computes in the chosen precision."""
-        half = torch.float16 if self.precision == "float16" else torch.bfloat16
-        return torch.autocast(self.device.type, half, enabled=self.precision != "float32")
-
-    def seed_epoch(self) -> None:
-        """Begin an epoch: everything random in it depends only on its number. In the middle of one, do nothing."""
-        if self.step == 0:
-            torch.manual_seed(self.epoch_seed + dist.rank() * 7919)
-
     def take_step(self, L: Tensor, ab: Tensor) -> None:
         """Change the weights once, by the gradient of the loss on a batch: L (B, 1, S, S) and true ab (B, 2, S, S)."""
-        with self.autocast():
+        with self.autocast:
             predicted, palette = self.parallel_model(L)
         loss = self.loss(L, predicted, ab, palette)
         self.optimizer.zero_grad()
@@ -147,7 +138,7 @@ class TrainState:
         saved["optimizer"]["param_groups"][0]["fused"] = self.optimizer.param_groups[0]["fused"]
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
-        if saved["scaler"] and self.scaler.is_enabled():
+        if saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
         self.history, self.step = saved["history"], saved["step"]
         if dist.rank() > 0:  # the sums and the random states are the first process's
@@ -203,7 +194,7 @@ def validate_epoch(state: TrainState, loader: Batches) -> tuple[float, float]:
     dist.broadcast_from_main(model.buffers())  # the first process's batch statistics are those that are saved
     for batch in loader:
         L, ab = batch["L"], batch["ab"]
-        with state.autocast():
+        with state.autocast:
             predicted = model(L)
         losses = l1(predicted.float(), ab), l1(torch.zeros_like(ab), ab), torch.ones_like(sums[0])
         sums += torch.stack(losses) * len(L)
@@ -241,9 +232,13 @@ def fit(
         done = f"run {run.name} has its {len(saved['history'])} epochs already"
         _say(f"{done}: give it more epochs to go on, or another name to train anew")
         return pd.DataFrame(saved["history"])
+    if not split["val"]:
+        _say("no photos to validate on: the training photos choose the best epoch")
     share = (dist.rank(), dist.world_size())
+    sizes = {config.size_in(epoch) for epoch in range(config.epochs)} | {config.image_size}
     with dist.main_process_first():  # it decodes the photos, the others find them in the cache
-        photos, val_photos = _open_photos(split, config, device)
+        photos = {size: ColorizationDataset(split["train"], config, True, device, cache_dir(), size) for size in sizes}
+        val_photos = ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
     steps = {size: len(get_dataloader(served, config.batch_size, True, share=share)) for size, served in photos.items()}
     val_loader = get_dataloader(val_photos, config.batch_size, share=share)
     torch.manual_seed(config.seed)
@@ -253,11 +248,15 @@ def fit(
     if saved:
         state.load_state_dict(saved)
         _say(f"continuing {run.name} after epoch {saved['epoch']} of {config.epochs}, step {saved['step']}")
-    recorder = RunRecorder(run, state, split, _examples(photos[config.image_size], val_photos))
+    # where validation photos are few, training photos fill the row of the sample pictures
+    shown = [*val_photos.paths, *photos[config.image_size].paths][: config.samples]
+    examples = get_dataloader(ColorizationDataset(shown, config, device=device), config.samples)
+    recorder = RunRecorder(run, state, split, next(iter(examples)))
     for epoch in range(len(state.history), config.epochs):
         start, served = time.perf_counter(), photos[config.size_in(epoch)]
         served.set_epoch(epoch)
-        state.seed_epoch()
+        if state.step == 0:  # else the epoch goes on where it was stopped
+            torch.manual_seed(state.epoch_seed + dist.rank() * 7919)
         loader = get_dataloader(served, config.batch_size, True, state.epoch_seed, state.step, share)
         try:
             train_loss, speed = train_epoch(state, loader, f"epoch {epoch + 1}/{config.epochs}", recorder.after_step)
@@ -281,24 +280,6 @@ def fit(
         if epoch + 1 == config.small_epochs:
             served.lab = None  # make room for the larger photos
     return pd.DataFrame(state.history)
-
-
-def _open_photos(split: dict, config: Config, device: torch.device) -> tuple[dict, ColorizationDataset]:
-    """The training photos by the size in which an epoch needs them, and the validation photos."""
-    sizes = {config.size_in(epoch) for epoch in range(config.epochs)} | {config.image_size}
-    train = {size: ColorizationDataset(split["train"], config, True, device, cache_dir(), size) for size in sizes}
-    if not split["val"]:
-        _say("no photos to validate on: the training photos choose the best epoch")
-    return train, ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
-
-
-def _examples(photos: ColorizationDataset, val_photos: ColorizationDataset) -> tuple[Tensor, Tensor]:
-    """L and ab of the photos in the sample pictures: validation photos, and where those are few, training photos."""
-    config, count = photos.config, min(photos.config.samples, len(val_photos))
-    chosen = [val_photos[i] for i in range(count)]
-    if missing := config.samples - count:
-        chosen += ColorizationDataset(photos.paths[:missing], config, device=photos.device)
-    return torch.stack([one["L"] for one in chosen]), torch.stack([one["ab"] for one in chosen])
 
 
 def epoch_line(history: pd.DataFrame, epochs: int) -> str:

@@ -121,19 +121,6 @@ def test_weights_round_trip(tmp_path, config, palette, residual, half):
         assert json.loads(file.metadata()["notes"]) == {"epoch": 3}
 
 
-def test_weights_of_an_earlier_version(tmp_path, config):
-    """Two settings had other names, and palettes had no spreads."""
-    config = config.replace(palette=3, residual_blocks=1, flip_tta=True)
-    model = UNet(**config.network)
-    weights = {name: tensor for name, tensor in model.state_dict().items() if "spread" not in name}
-    assert len(weights) < len(model.state_dict())
-    old = config.to_json().replace("residual_blocks", "residual").replace("flip_tta", "test_flips")
-    safetensors.torch.save_file(weights, tmp_path / BEST, metadata={"config": old})
-    loaded, settings = load_model(tmp_path)
-    assert settings == config
-    assert_same({name: loaded.state_dict()[name] for name in weights}, weights)
-
-
 @pytest.mark.parametrize("settings", ["not JSON", "[]", '{"width": 4, "attention": true}', '{"width": 8}'])
 def test_settings_that_this_version_cannot_read(tmp_path, model, settings):
     safetensors.torch.save_file(dict(model.state_dict()), tmp_path / BEST, metadata={"config": settings})
