@@ -4,7 +4,6 @@ Figures are at most 7 inches wide, so that 8-point text is 8 points in print. py
 last line of a cell shows one once. The colors are Okabe and Ito's, which color-blind readers can tell apart.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ from torchvision.utils import make_grid
 from colorlib.color import lab_to_rgb, out_of_gamut, rgb_to_lab
 from colorlib.metrics import METRICS
 from colorlib.photo import to_tensor
-from colorlib.system import replacing
 
 # The first figure of a notebook switches pyplot's display on. Inside an rc_context it would be switched off again.
 plt.draw_if_interactive()
@@ -38,10 +36,7 @@ SHOWN = {name: METRICS[name] for name in ("psnr", "ssim", "rmse", "snr")}  # bel
 
 @mpl.rc_context(STYLE)
 def show_images(images: Sequence[Any], titles: Sequence[str] | None = None, columns: int = 4) -> Figure:
-    """Show pictures in rows of at most `columns`, with a title each.
-
-    They are RGB (H, W, 3) or gray (H, W), uint8 (0…255) or float (0…1), or what NumPy turns into those.
-    """
+    """Show pictures in rows of at most `columns`: RGB (H, W, 3) or gray (H, W), uint8 or floats from 0 to 1."""
     pictures = [np.asarray(image) for image in images]
     titles = [""] * len(pictures) if titles is None else titles
     if not pictures or len(titles) != len(pictures):
@@ -50,9 +45,9 @@ def show_images(images: Sequence[Any], titles: Sequence[str] | None = None, colu
     rows = -(-len(pictures) // columns)
     aspect = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     fig, axes = _new_figure(rows, columns, rows * (WIDTH / columns * aspect + (0.2 if any(titles) else 0)))
-    for ax, picture, title in zip(axes.flat, pictures, titles, strict=False):
+    for ax, picture, title in zip(axes, pictures, titles, strict=False):
         _show(ax, picture, title)
-    for ax in axes.flat[len(pictures) :]:
+    for ax in axes[len(pictures) :]:
         ax.remove()
     return fig
 
@@ -71,22 +66,16 @@ def plot_comparison(
     height = 1.52 * true.shape[0] / true.shape[1] + 0.22 + (0.58 if scores else 0.16) + (0.22 if title else 0)
     fig, axes = _new_figure(1, 4, height)
     names = ("gray (baseline)", "predicted", "true", "error of the prediction")
-    for ax, picture, name in zip(axes[0], (gray, predicted, true, true), names, strict=True):
+    for ax, picture, name in zip(axes, (gray, predicted, true, true), names, strict=True):
         _show(ax, picture, name)
-    image = axes[0, 3].imshow(error, cmap="inferno", vmin=0, vmax=100)
-    fig.colorbar(image, cax=axes[0, 3].inset_axes([1.05, 0, 0.06, 1]), extend="max", label="8-bit levels")
-    axes[0, 3].set_xlabel(f"mean {error.mean():.1f} levels")
+    image = axes[3].imshow(error, cmap="inferno", vmin=0, vmax=100)
+    fig.colorbar(image, cax=axes[3].inset_axes([1.05, 0, 0.06, 1]), extend="max", label="8-bit levels")
+    axes[3].set_xlabel(f"mean {error.mean():.1f} levels")
     for method, numbers in scores.items():
         lines = [f"{metric.label} {numbers[name]:.{metric.digits}f} {metric.unit}" for name, metric in SHOWN.items()]
-        axes[0, 0 if method == "gray" else 1].set_xlabel("\n".join(lines))
+        axes[0 if method == "gray" else 1].set_xlabel("\n".join(lines))
     fig.suptitle(title)
     return fig
-
-
-def save_figure(fig: Figure, path: str | os.PathLike, dpi: int = 120) -> None:
-    """Write a figure, whole or not at all; the path's suffix (png, pdf, svg) sets the format; dpi: px an inch."""
-    with replacing(path) as temporary:
-        fig.savefig(temporary, dpi=dpi)
 
 
 @mpl.rc_context(STYLE)
@@ -97,7 +86,7 @@ def plot_metrics_distribution(metrics: pd.DataFrame) -> Figure:
     """
     methods = ["gray", *metrics["method"][metrics["method"] != "gray"].unique()]
     fig, axes = _new_figure(2, 2, 5.2)
-    for ax, (name, metric) in zip(axes.flat, SHOWN.items(), strict=True):
+    for ax, (name, metric) in zip(axes, SHOWN.items(), strict=True):
         finite = metrics[name].where(np.isfinite(metrics[name]))
         bins = np.histogram_bin_edges(finite.dropna(), bins=20)
         for i, method in enumerate(methods):
@@ -116,12 +105,9 @@ def plot_metrics_distribution(metrics: pd.DataFrame) -> Figure:
 
 @mpl.rc_context(STYLE)
 def plot_history(history: pd.DataFrame) -> Figure:
-    """Show the losses in the table of `train.fit`, epoch by epoch, beside the loss of predicting gray (ab = 0).
-
-    A star marks the best epoch, the one with the lowest val_loss.
-    """
-    fig, axes = _new_figure(1, 1, 3.2)
-    ax, best = axes[0, 0], history.loc[history["val_loss"].idxmin()]
+    """Show the losses in the table of `train.fit`, and that of gray (ab = 0); a star marks the lowest val_loss."""
+    fig, [ax] = _new_figure(1, 1, 3.2)
+    best = history.loc[history["val_loss"].idxmin()]
     size = 4 if len(history) <= 30 else 0
     ax.plot(history["epoch"], history["train_loss"], "s-", color=ORANGE, markersize=size, label="training")
     ax.plot(history["epoch"], history["val_loss"], "o-", color=BLUE, markersize=size, label="validation")
@@ -138,13 +124,13 @@ def plot_history(history: pd.DataFrame) -> Figure:
 @mpl.rc_context(STYLE)
 def plot_steps(losses: Sequence[tuple[float, float]]) -> Figure:
     """Show the L1 loss of the network, and of gray, on the batch of each optimizer step."""
-    fig, axes = _new_figure(1, 1, 2.6, width=3.6)
-    steps, (network, gray) = range(1, len(losses) + 1), zip(*losses, strict=True) if losses else ((), ())
-    axes[0, 0].plot(steps, gray, "--", color=GRAY, linewidth=1, label="gray")
-    axes[0, 0].plot(steps, network, "-", color=BLUE, linewidth=1.2, label="network")
-    axes[0, 0].set(xlabel="step", ylabel="L1 loss (scaled ab)", ylim=(0, 2 * max(gray, default=0.1)))
-    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes[0, 0].grid(alpha=0.3)
+    fig, [ax] = _new_figure(1, 1, 2.6, width=3.6)
+    steps, (network, gray) = range(1, len(losses) + 1), np.reshape(losses, (-1, 2)).T
+    ax.plot(steps, gray, "--", color=GRAY, linewidth=1, label="gray")
+    ax.plot(steps, network, "-", color=BLUE, linewidth=1.2, label="network")
+    ax.set(xlabel="step", ylabel="L1 loss (scaled ab)", ylim=(0, 2 * max(gray, default=0.1)))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.grid(alpha=0.3)
     fig.legend(loc="outside upper center", ncols=2)
     return fig
 
@@ -156,37 +142,33 @@ def plot_ab_histogram(pictures: Tensor | np.ndarray | Sequence[np.ndarray], titl
     The darker a square, the more pixels (logarithmic). Behind, pale, are the colors that sRGB has there. Pictures are
     L*a*b* (..., 3, H, W) as a tensor, or one or more uint8 RGB (H, W, 3) arrays.
     """
-    if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
-        pictures = [pictures]
+    pictures = [pictures] if isinstance(pictures, np.ndarray) else pictures
     labs = [pictures] if isinstance(pictures, Tensor) else [rgb_to_lab(to_tensor(p)) for p in pictures]
     a, b = (np.concatenate([lab.select(-3, i).flatten().cpu().numpy() for lab in labs]) for i in (1, 2))
     edges = np.arange(-110, 111, 2)
     share = np.histogram2d(b, a, bins=(edges, edges))[0] / a.size  # rows: b*, columns: a*
-    fig, axes = _new_figure(1, 1, 3.8, width=5.2)
+    fig, [ax] = _new_figure(1, 1, 3.8, width=5.2)
     look = {"origin": "lower", "extent": (-110, 110, -110, 110), "interpolation": "nearest"}
-    axes[0, 0].imshow(_ab_plane(edges), **look)
+    ax.imshow(_ab_plane(edges), **look)
     ink = ListedColormap(mpl.colormaps["Greys"](np.linspace(0.4, 1, 256)))
     norm = LogNorm(share[share > 0].min(), share.max())
-    image = axes[0, 0].imshow(np.ma.masked_equal(share, 0), cmap=ink, norm=norm, **look)
+    image = ax.imshow(np.ma.masked_equal(share, 0), cmap=ink, norm=norm, **look)
     ticks = range(-100, 101, 50)
-    axes[0, 0].set(xlabel="a* (green to red)", ylabel="b* (blue to yellow)", title=title, xticks=ticks, yticks=ticks)
-    axes[0, 0].grid(alpha=0.25)
+    ax.set(xlabel="a* (green to red)", ylabel="b* (blue to yellow)", title=title, xticks=ticks, yticks=ticks)
+    ax.grid(alpha=0.25)
     fig.colorbar(image, label="share of the pixels")
     return fig
 
 
 @mpl.rc_context(STYLE)
 def plot_lab_planes(rgb: np.ndarray) -> Figure:
-    """Show a photo, uint8 (H, W, 3), beside its L*, a* and b* planes, each in the colors that it stands for.
-
-    a* and b* share a scale that holds 99% of their values. Their color maps also grow lighter with the value.
-    """
+    """Show a photo, uint8 (H, W, 3), beside its L*, a* and b* planes, each in the colors that it stands for."""
     lab = rgb_to_lab(to_tensor(rgb)).numpy()
-    limit = 20 * max(1, int(np.ceil(np.quantile(np.abs(lab[1:]), 0.99) / 20)))
+    limit = 20 * max(1, int(np.ceil(np.quantile(np.abs(lab[1:]), 0.99) / 20)))  # 99% of a* and b* lie within it
     fig, axes = _new_figure(1, 4, 1.85 * rgb.shape[0] / rgb.shape[1] + 0.5)
-    _show(axes[0, 0], rgb, "photo")
+    _show(axes[0], rgb, "photo")
     names = ("L* (lightness)", "a* (green to red)", "b* (blue to yellow)")
-    for i, (ax, name) in enumerate(zip(axes[0, 1:], names, strict=True)):
+    for i, (ax, name) in enumerate(zip(axes[1:], names, strict=True)):
         low, high, cmap = (-limit, limit, _lab_map(i)) if i else (0, 100, "gray")
         _show(ax, rgb, name)
         image = ax.imshow(lab[i], cmap=cmap, vmin=low, vmax=high)
@@ -205,13 +187,13 @@ def plot_intervals(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
     labels, groups = list(table["row"].unique()), table.groupby("row")["row"]
     y = table["row"].map(labels.index) + 0.22 * (groups.cumcount() - (groups.transform("size") - 1) / 2)
     fig, axes = _new_figure(1, len(metrics), 0.75 + 0.3 * len(labels))
-    for ax, (metric, name) in zip(axes[0], metrics.items(), strict=True):
+    for ax, (metric, name) in zip(axes, metrics.items(), strict=True):
         gain, low, high = (table[f"{metric}_{what}"] for what in ("gain", "low", "high"))
         for chosen, color, marker in ((low > 0, BLUE, "o"), (low <= 0, ORANGE, "s")):
             ax.hlines(y[chosen], low[chosen], high[chosen], color=color, linewidth=1.4)
             ax.plot(gain[chosen], y[chosen], marker, color=color, markersize=4)
         ax.axvline(0, color=GRAY, linestyle="--", linewidth=1)
-        ax.set(xlabel=name, yticks=range(len(labels)), yticklabels=labels if ax is axes[0, 0] else [])
+        ax.set(xlabel=name, yticks=range(len(labels)), yticklabels=labels if ax is axes[0] else [])
         ax.set_ylim(len(labels) - 0.5, -0.5)
         ax.grid(axis="x", alpha=0.3)
     return fig
@@ -219,15 +201,11 @@ def plot_intervals(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
 
 @mpl.rc_context(STYLE)
 def plot_failures(table: pd.DataFrame) -> Figure:
-    """Show the table of `evaluation.Failures`: errors by chroma, hue, lightness and texture, and which hues are lost.
-
-    Bars: the share of the pixels. Lines: the mean error in the (a*, b*) plane. A table cut down to one or two of the
-    four gives one row of panels.
-    """
+    """Show the table of `evaluation.Failures`, or its rows by one or two of the four properties: a panel for each."""
     groups = list(table.groupby("by", sort=False))
     rows = -(-len(groups) // 2)
     fig, axes = _new_figure(rows, min(len(groups), 2), 2.3 * rows + 0.2 * (rows == 1))
-    for ax, (by, bins) in zip(axes.flat, groups, strict=True):
+    for ax, (by, bins) in zip(axes, groups, strict=True):
         places, shares = np.arange(len(bins)), ax.twinx()
         shares.bar(places, 100 * bins["share"], color="#DDDDDD", width=0.9, label="pixels of the photo")
         if by == "hue":
@@ -255,10 +233,10 @@ def sample_grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 4) -> np.ndarra
 
 
 def _new_figure(rows: int, columns: int, height: float, width: float = WIDTH) -> tuple[Figure, np.ndarray]:
-    """An empty figure, which pyplot has let go of, and its axes (rows, columns); height and width in inches."""
+    """An empty figure, which pyplot has let go of, and its axes, row by row; height and width in inches."""
     fig, axes = plt.subplots(rows, columns, figsize=(width, height), dpi=120, layout="constrained", squeeze=False)
     plt.close(fig)
-    return fig, axes
+    return fig, axes.flatten()
 
 
 def _show(ax: plt.Axes, picture: np.ndarray, title: str) -> None:

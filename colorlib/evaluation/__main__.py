@@ -11,10 +11,7 @@ from colorlib.system import outputs_dir
 
 
 def main(arguments: Sequence[str] | None = None, shown: Sequence[Path] | None = None) -> None:
-    """Read the command line (see `--help`), score the run on photos it has not seen, print the summary.
-
-    `shown` are the photos that get a picture, as for `score_run`.
-    """
+    """Read the command line (see `--help`), score the run, print the summary; `shown` is as for `score_run`."""
     parser = argparse.ArgumentParser(prog="python -m colorlib.evaluation", description="Judge a trained run.")
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
     parser.add_argument("--data", required=True, help="folder of photos; those the run has seen are left out")

@@ -32,14 +32,13 @@ def evaluate_model(
     size: int = 256,
     progress: bool = True,
     on_photo: Callable[[str, dict, dict], None] | None = None,
-    device: str | torch.device = "cpu",
 ) -> pd.DataFrame:
     """Score colorizers, and the gray baseline beside them, on photo files.
 
     Pictures are uint8 (size, size, 3). The true one is the whole photo, its RGB taken for sRGB, squeezed (bicubic).
     Unreadable photos are left out, printed, and named in the table's `.attrs["skipped"]`: (name, reason) each.
 
-    `predict` makes scaled ab (B, 2, size, size) of scaled L (B, 1, size, size), on the device; several come by name, a
+    `predict` makes scaled ab (B, 2, size, size), on any device, of scaled L (B, 1, size, size); several come by name, a
     single one is called "model". `on_photo` is given a photo's name, its pictures "gray", "predicted" (by the first
     method) and "true", and its scores, method → metric → value.
 
@@ -65,7 +64,7 @@ def evaluate_model(
             if not group:
                 continue
             names, true = zip(*group, strict=True)
-            L, _ = encode_lab(rgb_to_lab(torch.stack([to_tensor(picture) for picture in true]).to(device)))
+            L, _ = encode_lab(rgb_to_lab(torch.stack([to_tensor(picture) for picture in true])))
             painted = {method: _paint(predict, L, names) for method, predict in methods.items()}
             scores = {method: pool.map(score_pictures, true, pictures) for method, pictures in painted.items()}
             for i, name in enumerate(names):

@@ -24,7 +24,6 @@ class Failures:
     """Collects the errors of predictions, pixel by pixel, in bins: `evaluate_model(…, on_photo=failures.add)`."""
 
     def __init__(self) -> None:
-        self.pixels = 0
         self.sums = {by: torch.zeros(5, len(edges) - 1, dtype=torch.float64) for by, edges in EDGES.items()}
 
     def add(self, name: str, pictures: Mapping[str, np.ndarray], scores: Mapping | None = None) -> None:
@@ -36,7 +35,6 @@ class Failures:
         for by, sums in self.sums.items():
             sums[:4] += _histograms(by, here[by], weights)
             sums[4:] += _histograms(by, there[by], weights[:1])
-        self.pixels += error.numel()
 
     def table(self) -> pd.DataFrame:
         """Average the errors in each bin; pixels with a chroma below 10 have no hue.
@@ -46,9 +44,9 @@ class Failures:
             (mean distance in the (a*, b*) plane), gray_error (that of gray), chroma (mean, of the prediction),
             predicted_share (of all pixels, those whose prediction lies in the bin).
         """
-        tables = []
+        tables, pixels = [], self.sums["lightness"][0].sum()  # each pixel has a lightness
         for by, edges in EDGES.items():
-            shares, means = self.sums[by] / self.pixels, self.sums[by] / self.sums[by][0]
+            shares, means = self.sums[by] / pixels, self.sums[by] / self.sums[by][0]
             columns = {"by": by, "low": edges[:-1], "high": edges[1:], "share": shares[0], "error": means[1]}
             columns |= {"gray_error": means[2], "chroma": means[3], "predicted_share": shares[4]}
             tables.append(pd.DataFrame(columns))
@@ -57,19 +55,16 @@ class Failures:
 
 def extremes(metrics: pd.DataFrame, method: str = "model", count: int = 5) -> pd.DataFrame:
     """Name the `count` photos in color on which a method gains least and most PSNR over gray (dB), the worst first."""
-    mine, gray = (metrics[(metrics["method"] == who) & metrics["in_color"]] for who in (method, "gray"))
-    table = mine[["image", "psnr", "true_colorfulness", "colorfulness"]].reset_index(drop=True)
-    table.insert(2, "gray_psnr", gray["psnr"].to_numpy())
-    table.insert(3, "gain", table["psnr"] - table["gray_psnr"])
+    colored = metrics[metrics["in_color"]]
+    mine, gray = (colored[colored["method"] == name].reset_index(drop=True) for name in (method, "gray"))
+    table = mine.assign(gray_psnr=gray["psnr"], gain=mine["psnr"] - gray["psnr"])
     table = table[np.isfinite(table["gain"])].sort_values("gain", kind="stable", ignore_index=True)
-    return table if len(table) <= 2 * count else pd.concat([table[:count], table[-count:]], ignore_index=True)
+    table = table[["image", "psnr", "gray_psnr", "gain", "true_colorfulness", "colorfulness"]]
+    return table.drop(table.index[count:-count]).reset_index(drop=True)
 
 
 def near_gray(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Name the photos that are not in color, with every method's PSNR (dB) on them, the grayest first.
-
-    There gray is nearly or exactly perfect, and whoever paints loses: a few such photos rule a mean of PSNRs.
-    """
+    """Name the photos that are not in color, with every method's PSNR (dB) on them, the grayest first."""
     chosen = metrics[~metrics["in_color"].astype(bool)]
     table = chosen.pivot_table(index=["image", "true_colorfulness"], columns="method", values="psnr", sort=False)
     table = table.reindex(columns=metrics["method"].unique()).reset_index().rename_axis(columns=None)

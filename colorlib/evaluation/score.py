@@ -15,11 +15,11 @@ from colorlib.colorize import Colorizer
 from colorlib.evaluation.evaluate import constant_color, evaluate_model
 from colorlib.evaluation.failures import Failures
 from colorlib.evaluation.statistics import format_summary
-from colorlib.plots import plot_comparison, plot_metrics_distribution, sample_grid, save_figure
+from colorlib.plots import plot_comparison, plot_metrics_distribution, sample_grid
 from colorlib.system import PhotoCache, outputs_dir, replacing, write_text
 
 SHOWN = 10  # photos that get a picture
-AVERAGED = 1000  # training photos, drawn evenly, whose mean color is taken
+AVERAGED = 1000  # training photos, drawn evenly, whose mean color stands for that of all
 
 
 def score_run(
@@ -41,27 +41,27 @@ def score_run(
     run = find_run(run)
     out = outputs_dir() / run.name if out is None else Path(out)
     runs = {"model": run} | dict(beside or {})
-    colorizers = {label: Colorizer.from_run(name, precision="float32") for label, name in runs.items()}
-    methods = {label: colorizer.predict_ab for label, colorizer in colorizers.items()}
+    methods = {label: Colorizer.from_run(name, precision="float32").predict_ab for label, name in runs.items()}
     if baseline := next((path for folder in (out, run) if (path := folder / "baseline.json").is_file()), None):
         methods["mean color"] = constant_color(*json.loads(baseline.read_text(encoding="utf-8"))["mean_ab"])
     else:
         print("no mean color beside it: there is no baseline.json; --train FOLDER makes one of the training photos")
-    device, failures = colorizers["model"].device, Failures()
-    metrics = evaluate_model(methods, photos, on_photo=failures.add, device=device)
+    failures = Failures()
+    metrics = evaluate_model(methods, photos, on_photo=failures.add)
     write_text(out / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n"))
     write_text(out / "metrics_summary.txt", format_summary(metrics))
     write_text(out / "failures.csv", failures.table().to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     two = metrics[metrics["method"].isin(["model", "gray"])]
-    save_figure(plot_metrics_distribution(two), out / "figures" / "metrics_distribution.png")
+    with replacing(out / "figures" / "metrics_distribution.png") as temporary:
+        plot_metrics_distribution(two).savefig(temporary)
 
     for earlier in (out / "comparisons").glob("comparison_*.png"):
         earlier.unlink()
     shown, seen = photos[:SHOWN] if shown is None else shown, []
-    evaluate_model(methods["model"], shown, progress=False, on_photo=lambda *photo: seen.append(photo), device=device)
+    evaluate_model(methods["model"], shown, progress=False, on_photo=lambda *photo: seen.append(photo))
     for number, (name, pictures, scores) in enumerate(seen):
-        figure = plot_comparison(**pictures, scores=scores, title=name)
-        save_figure(figure, out / "comparisons" / f"comparison_{number:03d}.png")
+        with replacing(out / "comparisons" / f"comparison_{number:03d}.png") as temporary:
+            plot_comparison(**pictures, scores=scores, title=name).savefig(temporary)
     examples = sample_grid([[pictures[row] for _, pictures, _ in seen] for row in ("gray", "predicted", "true")])
     with replacing(out / "figures" / "examples.png") as temporary:
         Image.fromarray(examples).reduce(2).save(temporary)
@@ -69,10 +69,7 @@ def score_run(
 
 
 def mean_color(run: str | os.PathLike, photos: Sequence[Path], out: str | os.PathLike) -> tuple[float, float]:
-    """Average a* and b* over a run's training photos among `photos`, and leave them in `out`/baseline.json.
-
-    1,000 of them, drawn evenly, at 64 px, stand for all. `ValueError` if there is no training photo.
-    """
+    """Average a* and b* over a run's training photos among `photos` into `out`/baseline.json; `ValueError` if none."""
     split = json.loads((find_run(run) / "split.json").read_text(encoding="utf-8"))
     names = {Path(name).name for name in split["train"]}
     chosen = [path for path in photos if path.name in names]
