@@ -16,10 +16,9 @@ from typing import Any
 from PIL import Image
 
 from colorlib.checkpoint import find_run
-from colorlib.colorize import VIDEO_SUFFIXES, Colorizer, Hint, colorize_video, is_video
+from colorlib.colorize import Colorizer, Hint, colorize_video, is_video
 from colorlib.data import sample_photos
-from colorlib.photo import PHOTO_SUFFIXES
-from colorlib.ui.session import Networks, Session, color_name, draw_hints, render_size, shrink, swatch_codes, wipe
+from colorlib.ui.session import SUFFIXES, Networks, Session, color_name, draw_hints, render_size, shrink, wipe
 
 try:
     import gradio as gr
@@ -39,7 +38,7 @@ CSS = """
 #hints button { padding: 2px 8px; border: 1px solid; border-radius: 8px }
 input[type=color] { width: 100%; height: 32px; padding: 0; border: 0; background: none; cursor: pointer }
 """
-SWATCHES, THUMBNAIL = 8, 208  # of a palette, that can be changed; longest side, px
+THUMBNAIL = 208  # longest side, px
 # what gr.HTML shows for a value, and the JavaScript by which a person changes that
 PALETTE = """{{#each value}}<label style="flex: {{percent}}">
 <input type="color" value="{{now}}" data-at="{{@index}}" title="{{words}}" aria-label="{{words}}">{{percent}}%
@@ -70,8 +69,8 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         gr.Markdown("# Color a photograph\nA photo's own colors, if it has any, are not looked at: only its lightness.")
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                suffixes = sorted({*PHOTO_SUFFIXES, *VIDEO_SUFFIXES})
-                file = gr.File(label="Upload photos or a clip", file_count="multiple", file_types=suffixes, height=200)
+                kinds = list(SUFFIXES)
+                file = gr.File(label="Upload photos or a clip", file_count="multiple", file_types=kinds, height=200)
             with gr.Column(scale=5, min_width=300):
                 gallery = gr.Gallery(
                     [photo[:2] for photo in samples], label="Your photos, and samples", height="auto",
@@ -115,28 +114,22 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         fresh = [session, tone, reference, hints, palette, aim]  # what each photo starts with
         shown = [picture, status, palette, repaint, vividness, save, download]
 
-        def color_by(session: Session, network: str, scale: int, vividness: float, *own: Any) -> str:
-            tone, reference, given, swatches = own or (False, "none", [], [])
-            owner = f"{session.source} {network} {tone}"  # whose palette it is: another's changes do not count
-            changes = [(s["was"], s["now"]) for s in swatches if s["owner"] == owner and s["now"] != s["was"]]
-            session.restore(tone)
-            session.predict(
-                networks[network], scale, vividness=vividness, recolor=changes, hints=[Hint(*hint) for hint in given],
-                reference=None if reference == "none" else reference,
-            )  # fmt: skip
-            return owner
+        def color_by(session: Session, network: str, scale: int, vividness: float, *steering: Any) -> None:
+            tone, reference, given, swatches = steering or (False, "none", [], [])
+            changes = [(swatch["was"], swatch["now"]) for swatch in swatches]
+            own = {"hints": [Hint(*hint) for hint in given], "reference": None if reference == "none" else reference}
+            session.predict(networks[network], scale, tone, changes, vividness=vividness, **own)
 
         def draw(session: Session, given: list, saturation: float, amount: float, aim: Hint | None) -> gr.Image:
-            colored = session.preview(saturation)
-            mixed = colored if amount == 1 else wipe(session.preview(0), colored, amount)
+            mixed = wipe(session.gray, session.preview(saturation), amount)
             marked = draw_hints(mixed, [Hint(*hint) for hint in given], aim)
             return gr.Image(marked, alt_text=f"{session.name}, colored by the network")
 
         def show(saturation: float, amount: float, aim: Hint | None, *options: Any) -> dict[Any, Any]:
             session, *_, given, swatches = options
-            owner = color_by(*options)
-            if not swatches or swatches[0]["owner"] != owner:
-                swatches = _swatches(session, owner)
+            color_by(*options)
+            if [swatch["was"] for swatch in swatches] != [code for code, _ in session.swatches]:
+                swatches = [_swatch(*swatch) for swatch in session.swatches]
             drawn, can = draw(session, given, saturation, amount, aim), gr.update(visible=bool(swatches))
             saving = {save: gr.Button(interactive=True), download: gr.update(visible=False)}
             words = {status: html.escape(str(session))}
@@ -150,8 +143,7 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
 
         def take_files(paths: list[str], known: list) -> dict[Any, Any]:
             clips = [path for path in paths if is_video(path)]
-            still = [path for path in paths if path not in clips]
-            new = _each(still, _listed)
+            new = _each([path for path in paths if path not in clips], _listed)
             changed = {file: None}
             if new:
                 known = [*new, *known]
@@ -222,8 +214,8 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         changed += [control.input for control in (saturation, vividness, tone, reference, network, scale)]
         gr.on(changed, in_words(show), [*looks, *options], shown, show_progress="minimal", **often)
         reset.click(lambda: [], None, palette).success(in_words(show), [*looks, *options], shown, **often)
-        mixed = [amount.input, aim.change]
-        gr.on(mixed, in_words(draw), [session, hints, *looks], picture, show_progress="hidden", **often)
+        drawn = [session, hints, *looks]
+        gr.on([amount.input, aim.change], in_words(draw), drawn, picture, show_progress="hidden", **often)
         save.click(in_words(save_photo), [saturation, *options], download)
         save_all.click(in_words(save_photos), [photos, saturation, *options], download, concurrency_limit=1)
         color_clip.click(in_words(save_clip), [clip, saturation, network, scale, vividness], video, concurrency_limit=1)
@@ -235,13 +227,10 @@ def _listed(path: str) -> tuple[Image.Image, str, str]:
     return shrink(Session(path).photo, THUMBNAIL), Path(path).stem.replace("_", " "), path
 
 
-def _swatches(session: Session, owner: str) -> list[dict[str, Any]]:
-    """The colors most used in a photo, to be changed; none without a palette."""
-    swatches = []
-    for code, share in list(zip(*swatch_codes(session.palette), strict=True))[:SWATCHES] if session.palette else ():
-        words = f"{color_name(code)}, {share:.0%} of the picture"
-        swatches.append({"owner": owner, "was": code, "now": code, "percent": round(100 * share), "words": words})
-    return swatches
+def _swatch(code: str, share: float) -> dict[str, Any]:
+    """A color of a palette as the page shows it, to be changed."""
+    words = f"{color_name(code)}, {share:.0%} of the picture"
+    return {"was": code, "now": code, "percent": round(100 * share), "words": words}
 
 
 def _each(paths: Iterable[str], action: Callable[[str], Any]) -> list[Any]:

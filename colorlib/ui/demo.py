@@ -11,18 +11,16 @@ from pathlib import Path
 import ipywidgets as W
 import numpy as np
 
-from colorlib.colorize import VIDEO_SUFFIXES, Colorizer, Hint, colorize_video, is_video
+from colorlib.colorize import Colorizer, Hint, colorize_video, is_video
 from colorlib.data import sample_photos
-from colorlib.palette import Palette
 from colorlib.photo import PHOTO_SUFFIXES, Photo
 from colorlib.system import outputs_dir
 from colorlib.ui import controls as C
-from colorlib.ui.session import Networks, Session, color_code, draw_hints, render_size, swatch_codes, wipe
+from colorlib.ui.session import SUFFIXES, Networks, Session, color_code, draw_hints, render_size, wipe
 
 LINK_BYTES, CLIP_BYTES = 3_000_000, 20_000_000  # larger files get no download link, larger clips are not shown
 SCALES = [("its own size", 1), ("2 times its size", 2), ("3 times its size", 3), ("4 times its size", 4)]
 SHARE = {"max": 1, "step": 0.01}  # a slider's range
-SWATCHES = 8  # of a palette, that can be changed
 
 
 class ColorizeDemo(W.VBox):
@@ -41,16 +39,13 @@ class ColorizeDemo(W.VBox):
         self.aim: Hint | None = None  # the hint that is being prepared
         self.references: dict[str, Photo | None] = {"none": None} | {p.name: p for p in sample_photos("color")}
         self.choices: dict[W.Button, Photo] = {}  # the gallery's buttons
-        self.uploads: dict[str, bytes] = {}
-        self._cards: dict[str, W.HBox] = {}  # of the uploads
+        self.uploads: dict[str, W.HBox] = {}  # their cards in the gallery
         self.pickers: list[tuple[str, W.ColorPicker]] = []  # the palette's colors, as the network chose them
-        self._shown_palette: Palette | None = None
         self._button = partial(C.button, status=self.status)
         samples = [*sample_photos("color"), *sample_photos("gray")] if photos is None else photos
         panel, self.columns = self._photo_panel(samples), self._picture_columns()
-        super().__init__(
-            [panel, self.status, self.columns, self.clip], layout={"max_width": "960px", "grid_gap": "10px"}
-        )
+        rows = [panel, self.status, self.columns, self.clip]
+        super().__init__(rows, layout={"max_width": "960px", "grid_gap": "10px"})
         for choice in list(self.choices)[:1]:  # something to see at once
             choice.click()
 
@@ -58,8 +53,7 @@ class ColorizeDemo(W.VBox):
         """Where a photo comes from: a gallery of samples and uploads, a path."""
         self._samples = [self._card(photo, f"photo {number}") for number, photo in enumerate(photos, start=1)]
         self.gallery = C.row(*self._samples)
-        suffixes = [*PHOTO_SUFFIXES, *VIDEO_SUFFIXES]
-        self.upload = C.upload_button("Upload photos or clips", suffixes, self._take_uploads, self.status)
+        self.upload = C.upload_button("Upload photos or clips", SUFFIXES, self._take_uploads, self.status)
         self.path = W.Text(description="or a path", placeholder="photo.jpg", layout={"flex": "1 1 200px"})
         self.path.style.description_width = "72px"
         self.open_path = self._button("Open", "folder-open", "Open the photo or clip at this path", self._open_path)
@@ -90,8 +84,8 @@ class ColorizeDemo(W.VBox):
     def _hint_panel(self) -> W.VBox:
         """What aims a color at a point of the picture, and the hints given, each of which can be taken back."""
         aim = self.hint_status.reporting(self._take_aim)
-        self.left = C.control(W.FloatSlider, "from left", aim, "64px", value=0.5, **SHARE)
-        self.top = C.control(W.FloatSlider, "from top", aim, "64px", value=0.5, **SHARE)
+        slider = partial(C.control, W.FloatSlider, on_change=aim, label="64px", value=0.5, **SHARE)
+        self.left, self.top = slider("from left"), slider("from top")
         self.hint_color = C.control(W.Text, "color", aim, "64px", value="#3b6fb6", continuous_update=False)
         self.hint_color.layout = {"flex": "1 1 140px", "width": "auto"}
         self.hint_picker = W.ColorPicker(value=self.hint_color.value, concise=True, layout={"width": "32px"})
@@ -112,14 +106,14 @@ class ColorizeDemo(W.VBox):
 
     def _steering(self) -> tuple[W.VBox, W.VBox]:
         """What the colors depend on: the network, the photo's tones, another photo."""
-        actions = self.predict, self._draw_anew, self._choose_reference, self._begin_palette
-        predict, draw, choose, begin = map(self.status.reporting, actions)
-        self.network = C.control(W.Dropdown, "network", begin, options=self.networks.names)
+        actions = self.predict, self._draw_anew, self._choose_reference
+        predict, draw, choose = map(self.status.reporting, actions)
+        self.network = C.control(W.Dropdown, "network", predict, options=self.networks.names)
         self.scale = C.control(W.Dropdown, "looks at", predict, options=SCALES)
         self.saturation = C.control(W.FloatSlider, "saturation", draw, value=1, max=2, step=0.05)
         start = self.networks[self.network.value].config.vividness
         self.vividness = C.control(W.FloatSlider, "vividness", predict, value=start, max=1, step=0.05)
-        self.tone = C.control(W.Checkbox, "restore a faded print's tone", begin, indent=False)
+        self.tone = C.control(W.Checkbox, "restore a faded print's tone", predict, indent=False)
         controls = self.network, self.scale, self.saturation, self.vividness, self.tone
         colors = C.panel("Colors", *controls, flex="none")
         self.reference_choice = C.control(W.Dropdown, "take from", choose, options=list(self.references))
@@ -148,7 +142,7 @@ class ColorizeDemo(W.VBox):
                         clips.append(path)
                     else:
                         cross = self._button("", "times", f"Remove {name}", partial(self._remove_upload, name))
-                        self._cards[name], self.uploads[name] = self._card(content, name, cross), content
+                        self.uploads[name] = self._card(content, name, cross)
                         sound.append(name)
                 except (ValueError, OSError) as error:
                     errors.append(str(error))
@@ -164,11 +158,11 @@ class ColorizeDemo(W.VBox):
             raise ValueError("; ".join(errors))
 
     def _remove_upload(self, name: str) -> None:
-        del self.uploads[name], self._cards[name]
+        del self.uploads[name]
         self._show_uploads()
 
     def _show_uploads(self) -> None:
-        self.gallery.children = [*self._samples, *self._cards.values()]
+        self.gallery.children = [*self._samples, *self.uploads.values()]
         faces = [card.children[1] for card in self.gallery.children]
         self.choices = {face: self.choices[face] for face in faces}
         self.save_all.layout.display = None if len(self.uploads) > 1 else "none"
@@ -229,34 +223,26 @@ class ColorizeDemo(W.VBox):
         if self.session is not None:
             self._color(self.session, self.hints, self.aim)
 
-    def _begin_palette(self) -> None:
-        """Color the photo at work by another network, or in other tones: its palette is another one."""
-        if self.session is not None:
-            self.session.restore(self.tone.value)
-            self.gray = self.session.preview(0)
-            self.pickers, self._shown_palette = [], None
-            self.predict()
-
     def _color(self, session: Session, hints: list[Hint], aim: Hint | None = None) -> None:
-        is_new = session is not self.session
         self._predict(session, hints)
+        if session is not self.session:
+            self._begin_photo(session)
         self.session, self.hints, self.aim = session, hints, aim
         self._show_palette()
-        if is_new:
-            self._begin_photo()
         self._show_hints()
         self._draw_anew()
         self.status.say(str(session))
 
-    def _begin_photo(self) -> None:
+    def _begin_photo(self, session: Session) -> None:
         """Show what belongs to another photo, and take back what was set for the one before."""
-        self.gray, self.columns.layout.display = self.session.preview(0), None
+        self.session, self.pickers = None, []  # so that nothing is colored while the controls change
         self.reference_choice.value, self.tone.value, self.hint_status.value = "none", False, ""
-        self.truth.value = C.jpeg(np.asarray(self.session.small))
-        self.truth_figure.layout.display = None if self.session.in_color else "none"
+        self.columns.layout.display = None
+        self.truth.value = C.jpeg(np.asarray(session.small))
+        self.truth_figure.layout.display = None if session.in_color else "none"
         self.clip.layout.display = "none"
         for button, photo in self.choices.items():
-            button.button_style, button.icon = ("primary", "check") if photo is self.session.source else ("", "")
+            button.button_style, button.icon = ("primary", "check") if photo is session.source else ("", "")
 
     def _show_hints(self) -> None:
         chips = []
@@ -270,12 +256,12 @@ class ColorizeDemo(W.VBox):
 
     def _show_palette(self) -> None:
         """Make a color picker for each of the most used colors, unless they are there already."""
-        palette = self.session.palette
+        swatches = self.session.swatches
         for part in (self.palette_panel, self.vividness):
-            part.layout.display = None if palette else "none"
-        if palette is not self._shown_palette:
-            self._shown_palette, self.pickers, boxes = palette, [], []
-            for code, share in list(zip(*swatch_codes(palette), strict=True))[:SWATCHES] if palette else []:
+            part.layout.display = None if swatches else "none"
+        if [code for code, _ in self.pickers] != [code for code, _ in swatches]:
+            self.pickers, boxes = [], []
+            for code, share in swatches:
                 picker = W.ColorPicker(value=code, concise=True, layout={"width": "auto"})
                 picker.add_class("colorlib-swatch")
                 picker.observe(self.status.reporting(self.predict), "value")
@@ -291,16 +277,17 @@ class ColorizeDemo(W.VBox):
     def _predict(self, session: Session, hints: Sequence[Hint] = ()) -> Session:
         """Color a photo; what was set for the one at work is for that one alone."""
         self.status.say(f"Coloring {session.name} …")
-        options = {"vividness": self.vividness.value, "recolor": [], "hints": hints, "reference": None}
+        options = {"vividness": self.vividness.value, "hints": hints, "reference": None}
         if session is self.session:
             options["reference"] = self.references[self.reference_choice.value]
-            options["recolor"] = [(code, picker.value) for code, picker in self.pickers if picker.value != code]
+            options["recolor"] = [(code, picker.value) for code, picker in self.pickers]
+            options["restore"] = self.tone.value
         session.predict(self.networks[self.network.value], self.scale.value, **options)
         return session
 
     def _draw_anew(self) -> None:
         if self.session is not None:
-            self.color = self.session.preview(self.saturation.value)
+            self.gray, self.color = self.session.gray, self.session.preview(self.saturation.value)
             self._draw()
 
     def _draw(self) -> None:
@@ -310,8 +297,9 @@ class ColorizeDemo(W.VBox):
 
     def _colored_uploads(self) -> Iterator[Session]:
         """All uploads, colored; the one at work with what was set for it."""
-        for name, content in self.uploads.items():
-            yield self.session if self.session.source is content else self._predict(Session(content, name))
+        for name, card in self.uploads.items():
+            photo = self.choices[card.children[1]]
+            yield self.session if self.session.source is photo else self._predict(Session(photo, name))
 
     def _save(self, sessions: Iterable[Session]) -> None:
         start, saved = time.perf_counter(), []

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageColor, ImageDraw
 from torch import Tensor
 
 from colorlib.checkpoint import find_runs
 from colorlib.colorize import Colorizer, Hint, add_color, color_ab, colorized_name, restore_tone, save_picture
 from colorlib.colorize.swatches import swatch_colors
+from colorlib.colorize.video import VIDEO_SUFFIXES
 from colorlib.metrics import is_in_color, is_toned
 from colorlib.palette import Palette
-from colorlib.photo import Photo, PhotoError, read_photo
+from colorlib.photo import PHOTO_SUFFIXES, Photo, PhotoError, read_photo
 
+SUFFIXES = (*PHOTO_SUFFIXES, *VIDEO_SUFFIXES)  # of files that can be uploaded
 PREVIEW = 640  # longest side of a picture that goes to the browser, px
+SWATCHES = 8  # of a palette, that can be changed
 NAMES = {  # what a person calls a color, by an example of CSS
     "gray": "gray", "tan": "beige", "peru": "brown", "darkorange": "orange", "indianred": "red",
     "palevioletred": "pink", "gold": "yellow", "darkkhaki": "olive", "olivedrab": "green", "mediumseagreen": "green",
@@ -41,28 +45,34 @@ class Session:
         colorful = is_in_color(np.asarray(self.small))
         self.toned = colorful and is_toned(np.asarray(shrink(self.photo, 160)))
         self.in_color = colorful and not self.toned
-        self.restored = False
+        self.restored: bool | None = None  # not known before the first prediction
         self.ab: Tensor | None = None
-        self.palette: Palette | None = None
-        self.seconds, self._asked = 0.0, None
+        self.swatches: list[tuple[str, float]] = []  # of the network's palette, see `swatch_codes`
+        self.seconds, self._network, self._asked = 0.0, None, None
 
-    def restore(self, on: bool) -> None:
-        """Go on with the photo's tones restored, for a faded or tinted print, or as it is; then `predict` anew."""
-        if on != self.restored:
-            self.image = restore_tone(self.photo) if on else self.photo
-            self.small, self.restored, self._asked = shrink(self.image, PREVIEW), on, None
+    def predict(
+        self, colorizer: Colorizer, scale: int = 1, restore: bool = False, recolor: Sequence[tuple[str, str]] = (),
+        **options: Any,
+    ) -> None:  # fmt: skip
+        """Let a network choose the colors, if anything is new, at `scale` times its own render size.
 
-    def predict(self, colorizer: Colorizer, render_scale: int = 1, **options: Any) -> None:
-        """Let a network choose the colors, if anything is new; render sizes are in multiples of the network's own."""
-        asked = colorizer, render_scale, options
-        if asked == self._asked:
-            return
-        start = time.perf_counter()
-        self.ab = colorizer.predict(self.image, render_size=render_size(colorizer, render_scale), **options)
-        self.seconds = time.perf_counter() - start
-        if self._asked is None or self._asked[0] is not colorizer:
-            self.palette = colorizer.palette(self.image)
-        self._asked = asked
+        With `restore`, the photo's tones are restored first, for a faded or tinted print. `recolor` has a pair for each
+        swatch, what it is and what it shall be; pairs of another palette, such as the last network's, do not count.
+        """
+        if restore != self.restored:
+            self.image = restore_tone(self.photo) if restore else self.photo
+            self.small, self.restored, self._network = shrink(self.image, PREVIEW), restore, None
+            self.gray = add_color(self.small, torch.zeros(1, 2, 1, 1))
+        if colorizer is not self._network:
+            self.swatches = swatch_codes(colorizer.palette(self.image))
+            self._network, self._asked = colorizer, None
+        is_mine = [code for code, _ in recolor] == [code for code, _ in self.swatches]
+        options["recolor"] = [change for change in recolor if is_mine and change[0] != change[1]]
+        asked = scale, options
+        if asked != self._asked:
+            start = time.perf_counter()
+            self.ab = colorizer.predict(self.image, render_size=render_size(colorizer, scale), **options)
+            self.seconds, self._asked = time.perf_counter() - start, asked
 
     def preview(self, saturation: float = 1.0) -> np.ndarray:
         """The colored photo, uint8 (h, w, 3), its longer side at most PREVIEW px; saturation 0 is gray."""
@@ -141,18 +151,19 @@ def color_name(color: str) -> str:
     return NAMES[min(NAMES, key=lambda name: (color_ab(name) - color_ab(color)).norm().item())]
 
 
-def swatch_codes(palette: Palette) -> tuple[list[str], list[float]]:
-    """The colors of one photo's palette at L* 65 as #rrggbb, and the share of the picture that each paints."""
-    return [f"#{rgb.tobytes().hex()}" for rgb in swatch_colors(palette.colors[0])], palette.shares[0].tolist()
+def swatch_codes(palette: Palette | None, most: int = SWATCHES) -> list[tuple[str, float]]:
+    """The `most` used colors of a photo's palette, #rrggbb at L* 65, and the share of the picture that each paints."""
+    if palette is None:
+        return []
+    codes = [f"#{rgb.tobytes().hex()}" for rgb in swatch_colors(palette.colors[0])]
+    return list(zip(codes, palette.shares[0].tolist(), strict=True))[:most]
 
 
 def swatches(palette: Palette | None, most: int = 12) -> str:
     """HTML of one photo's palette: the `most` used colors, the share of the picture below; "" for None."""
-    if palette is None:
-        return ""
-    squares = [
+    squares = "".join(
         f'<div title="{code}, {share:.1%} of the picture" style="width:44px;text-align:center;font-size:11px">'
         f'<div style="height:28px;border-radius:4px;background:{code}"></div>{share:.0%}</div>'
-        for code, share in zip(*swatch_codes(palette), strict=True)
-    ]
-    return f'<div style="display:flex;flex-wrap:wrap;gap:6px">{"".join(squares[:most])}</div>'
+        for code, share in swatch_codes(palette, most)
+    )
+    return squares and f'<div style="display:flex;flex-wrap:wrap;gap:6px">{squares}</div>'

@@ -1,7 +1,6 @@
 """A widget of notebook 03: training, one press at a time."""
 
 import asyncio
-import io
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from itertools import count
 import ipywidgets as W
 import numpy as np
 import torch
+from IPython.core.pylabtools import print_figure
 
 from colorlib.colorize import Colorizer
 from colorlib.config import Config
@@ -41,14 +41,12 @@ class TrainingStepper(W.VBox):
         self.rate = C.control(W.FloatLogSlider, "Learning rate", self._set_rate, "96px", **rate)
         self.rate.layout.flex = "1 1 260px"
         epoch = len(get_dataloader(self.photos, config.batch_size, True))
-        steps = {"One step": 1, "Ten steps": 10, f"An epoch ({epoch} steps)": epoch}
-        buttons = [
-            C.button(text, "step-forward", f"train on {n} batches", partial(self.step, n), self.status)
-            for text, n in steps.items()
-        ]
+        steps = ("One step", 1), ("Ten steps", 10), (f"An epoch ({epoch} steps)", epoch)
+        button = partial(C.button, status=self.status)
+        buttons = [button(text, "step-forward", f"train on {n} batches", partial(self.step, n)) for text, n in steps]
         self.running = W.ToggleButton(value=False, layout={"width": "auto"})
         self.running.observe(self._run_or_pause, "value")
-        anew = C.button("Start anew", "refresh", "forget what was learned", self.start, self.status)
+        anew = button("Start anew", "refresh", "forget what was learned", self.start)
         loss = C.figure("Loss of each step's batch", self.curve, "1 1 300px")
         colors = W.VBox([self.picture, self.palette])
         seen = C.figure("A photo: gray, as the network colors it now, as it is; the palette", colors, "1 1 400px")
@@ -106,8 +104,6 @@ class TrainingStepper(W.VBox):
         gray = colorizer.colorize(self.photo, saturation=0)
         self.picture.value = C.jpeg(sample_grid([[gray, colorizer.colorize(self.photo), self.photo]]))
         self.palette.value = swatches(colorizer.palette(self.photo))
-        curve = io.BytesIO()
-        plot_steps(self.losses).savefig(curve, format="jpeg", dpi=120)
-        self.curve.value = curve.getvalue()
+        self.curve.value = print_figure(plot_steps(self.losses), "jpeg", bbox_inches=None, dpi=120)
         last = "Loss of the last batch {:.4f}, gray's {:.4f}.".format(*self.losses[-1]) if self.losses else ""
         self.status.say(f"Step {len(self.losses)}. {last}")

@@ -19,6 +19,7 @@ from colorlib.config import Config
 from colorlib.data import sample_photos
 from colorlib.model import UNet
 from colorlib.ui import Session
+from colorlib.ui.session import SWATCHES
 
 gr = pytest.importorskip("gradio", reason="the extra app is not installed")
 
@@ -93,14 +94,14 @@ def test_the_colors_of_a_palette_are_changed_for_their_photo_alone(tmp_path):
     page, session = app.build_app("release", "cpu"), Session(str(sample_photos()[0]))
     settings = session, "release", 1, 0.4, False, "none", []
     swatches = call(page, "show", 1, 1, None, *settings, [])["palette"]
-    assert len(swatches) == app.SWATCHES and re.fullmatch(r"[a-z]+, \d+% of the picture", swatches[0]["words"])
+    assert len(swatches) == SWATCHES and re.fullmatch(r"[a-z]+, \d+% of the picture", swatches[0]["words"])
     before = session.ab
     swatches[0]["now"] = "#3050ff"
     assert call(page, "show", 1, 1, None, *settings, swatches)["palette"] == swatches
     assert (session.ab - before).abs().max() > 0.05
     other = Session(str(sample_photos()[1]))
     fresh = call(page, "show", 1, 1, None, other, *settings[1:], swatches)["palette"]
-    assert all(swatch["now"] == swatch["was"] for swatch in fresh) and fresh[0]["owner"] != swatches[0]["owner"]
+    assert all(swatch["now"] == swatch["was"] for swatch in fresh) and fresh[0]["was"] != swatches[0]["was"]
 
 
 def test_uploads_join_the_gallery_and_broken_ones_are_named(page, tmp_path, monkeypatch):

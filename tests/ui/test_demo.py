@@ -125,11 +125,11 @@ def test_several_uploads_at_once_join_the_gallery_and_are_saved_together(demo, o
     demo.saturation.value = 0.5
     demo.save_all.click()
     assert f"Saved one-colorized.png, two-colorized.png in {outputs / 'demo'}" in demo.status.value
-    for name, content in demo.uploads.items():
+    for name in demo.uploads:
         saved = Image.open(outputs / "demo" / f"{Path(name).stem}-colorized.png")
-        assert np.array_equal(np.asarray(saved), demo.networks["the one given"].colorize(content, 0.5))
+        assert np.array_equal(np.asarray(saved), demo.networks["the one given"].colorize(files[name], 0.5))
     before = demo.result.value
-    demo._cards["two.png"].children[-1].click()  # the "×"
+    demo.uploads["two.png"].children[-1].click()  # the "×"
     assert list(demo.uploads) == ["one.png"] and demo.save_all.layout.display == "none" and demo.result.value == before
     assert len(demo.choices) == len(demo.gallery.children) == 3
 

@@ -29,7 +29,7 @@ def test_a_photo_is_colored_shown_small_and_saved_whole(colorizer, tmp_path):
     session = Session(file.getvalue(), "lake.jpg")
     assert session.image.size == (900, 500) and session.small.size == (PREVIEW, 356) and session.ab is None
     session.predict(colorizer)
-    assert session.seconds > 0 and session.ab.shape == (1, 2, 32, 32) and session.palette is None
+    assert session.seconds > 0 and session.ab.shape == (1, 2, 32, 32) and session.swatches == []
     assert np.array_equal(session.preview(0.5), add_color(session.small, session.ab, 0.5))
     assert np.ptp(session.preview(0).astype(int), axis=2).max() <= 3
     saved = session.save(tmp_path / "new", saturation=0.5)
@@ -47,8 +47,8 @@ def test_options_reach_the_network_which_runs_only_for_other_ones(colorizer, mon
         session.predict(colorizer)
     for scale, reference in ((2, None), (2, b"photo")):
         session.predict(colorizer, scale, hints=hints, reference=reference)
-    options = [{"reference": reference, "hints": hints, "render_size": 64} for reference in (None, b"photo")]
-    assert asked == [{"render_size": None}, *options]
+    same = {"recolor": [], "hints": hints, "render_size": 64}
+    assert asked == [{"recolor": [], "render_size": None}, same | {"reference": None}, same | {"reference": b"photo"}]
     other = Colorizer(Constant(-0.3, 0.2), CONFIG)
     session.predict(other, 2, hints=hints)
     assert torch.equal(session.ab, other.predict(session.image, render_size=64, hints=hints))
@@ -61,8 +61,7 @@ def test_a_toned_print_is_no_photo_in_color_and_can_be_restored(colorizer, tmp_p
     assert Session(blobs(0)).in_color and "black-and-white" in str(Session(sepia[..., 0]))
     session.predict(colorizer)
     for on, source in ((True, restore_tone(sepia)), (False, sepia)):
-        session.restore(on)
-        session.predict(colorizer)
+        session.predict(colorizer, restore=on)
         expected = add_color(source, colorizer.predict(source))
         assert np.array_equal(session.preview(), expected)
         assert np.array_equal(np.asarray(Image.open(session.save(tmp_path))), expected)
