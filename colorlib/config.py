@@ -73,7 +73,6 @@ class Config:
     vividness: float = setting(0.0, "from the mean (0) to the likeliest (1) of a pixel's colors", 0, 1, free=True)
 
     def __post_init__(self) -> None:
-        """Check every setting against its type and its bounds."""
         for field in dataclasses.fields(self):
             value, rule = getattr(self, field.name), field.metadata
             if field.type is float and type(value) is int:

@@ -20,7 +20,7 @@ class L1(nn.L1Loss):
     """
 
 
-class Huber(nn.Module):
+class Huber(nn.HuberLoss):
     """Squared for errors below `delta`, absolute above, in the units of L1 (Huber 1964, doi:10.1214/aoms/1177703732).
 
     The answer to several possible colors lies between their median and their mean. An error of delta (above 0; 0.1 is
@@ -28,14 +28,13 @@ class Huber(nn.Module):
     """
 
     def __init__(self, delta: float = 0.1):
-        super().__init__()
         if delta <= 0:
             raise ValueError(f"delta must be above 0, got {delta}")
-        self.delta = delta
+        super().__init__(delta=delta)
 
     def forward(self, predicted: Tensor, true: Tensor) -> Tensor:
         """Compare predicted and true ab: a scalar."""
-        return F.huber_loss(predicted, true, delta=self.delta) / self.delta
+        return super().forward(predicted, true) / self.delta
 
 
 def palette_nll(palette: Palette, true: Tensor) -> Tensor:
@@ -57,14 +56,13 @@ class Perceptual(nn.Module):
     """How different two pictures look to VGG16: mean absolute difference of its features at three depths.
 
     After Johnson et al. 2016 (arXiv 1603.08155). ImageNet's weights (528 MB) are downloaded once by torchvision,
-    `OSError` if they cannot be; not pretrained, random ones will do for tests.
+    `OSError` if they cannot be.
     """
 
-    def __init__(self, pretrained: bool = True):
+    def __init__(self):
         super().__init__()
-        weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1 if pretrained else None
         try:
-            vgg = torchvision.models.vgg16(weights=weights)
+            vgg = torchvision.models.vgg16(weights=torchvision.models.VGG16_Weights.IMAGENET1K_V1)
         except (OSError, RuntimeError) as error:  # no network, or a file that was cut short
             message = f"VGG16's weights cannot be downloaded ({error}): train with perceptual 0, or with internet once"
             raise OSError(message) from error

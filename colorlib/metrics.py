@@ -61,8 +61,7 @@ def calculate_snr(true: np.ndarray, predicted: np.ndarray) -> float:
 
     `inf` for identical pictures (also if black), `-inf` for noise on a black photo.
     """
-    noise = _mse(true, predicted)
-    signal = np.mean(np.square(true, dtype=np.float64))
+    noise, signal = _mse(true, predicted), np.mean(np.square(true, dtype=np.float64))
     if noise == 0:
         return np.inf
     return float(10 * np.log10(signal / noise)) if signal else -np.inf

@@ -19,15 +19,14 @@ from tqdm import tqdm
 
 from colorlib.checkpoint import RunRecorder, find_run, load_model, load_state, run_folder
 from colorlib.config import PRESETS, Config
-from colorlib.data import ColorizationDataset, find_photos, get_dataloader, split_paths
-from colorlib.losses import L1, ColorLoss
+from colorlib.data import ColorizationDataset, Paths, find_photos, get_dataloader, split_paths
+from colorlib.losses import ColorLoss
 from colorlib.model import UNet
 from colorlib.palette import Palette
 from colorlib.system import distributed as dist
 from colorlib.system.environment import cache_dir, pick_device, pick_precision, used_memory
 
 Batches = Iterable[dict[str, Tensor]]
-Paths = Sequence[str | os.PathLike]
 OnEpoch = Callable[[pd.DataFrame, Path], None]
 
 
@@ -189,14 +188,14 @@ def train_epoch(
 @torch.no_grad()
 def validate_epoch(state: TrainState, loader: Batches) -> tuple[float, float]:
     """Take the mean L1 loss over all photos of the loader: of the network, and of gray (ab = 0) for comparison."""
-    l1, model = L1(), state.eval_model.eval()
+    model = state.eval_model.eval()
     sums = torch.zeros(3, device=state.device)  # of the network's loss, of gray's, and of photos
     dist.broadcast_from_main(model.buffers())  # the first process's batch statistics are those that are saved
     for batch in loader:
         L, ab = batch["L"], batch["ab"]
         with state.autocast:
             predicted = model(L)
-        losses = l1(predicted.float(), ab), l1(torch.zeros_like(ab), ab), torch.ones_like(sums[0])
+        losses = nn.functional.l1_loss(predicted.float(), ab), ab.abs().mean(), torch.ones_like(sums[0])
         sums += torch.stack(losses) * len(L)
     loss, gray_loss, photos = dist.all_reduce_sum(*sums, device=state.device)
     return _number(loss) / photos, gray_loss / photos
@@ -243,11 +242,11 @@ def fit(
     val_loader = get_dataloader(val_photos, config.batch_size, share=share)
     torch.manual_seed(config.seed)
     state = TrainState(config, device, sum(steps[config.size_in(epoch)] for epoch in range(config.epochs)))
-    if config.start_from and not saved:
-        state.start_from(config.start_from)
     if saved:
         state.load_state_dict(saved)
         _say(f"continuing {run.name} after epoch {saved['epoch']} of {config.epochs}, step {saved['step']}")
+    elif config.start_from:
+        state.start_from(config.start_from)
     # where validation photos are few, training photos fill the row of the sample pictures
     shown = [*val_photos.paths, *photos[config.image_size].paths][: config.samples]
     examples = get_dataloader(ColorizationDataset(shown, config, device=device), config.samples)
