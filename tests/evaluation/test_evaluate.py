@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from conftest import blobs
 from PIL import Image
-from skimage import data
 
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
 from colorlib.evaluation import constant_color, count_wins, evaluate_model, format_summary
@@ -17,29 +17,17 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Three photos in color, a gray one, one that is broken."""
-    folder = tmp_path_factory.mktemp("photos")
-    for name in ("astronaut", "chelsea", "coffee", "camera"):
-        Image.fromarray(getattr(data, name)()).resize((80, 60)).save(folder / f"{name}.png")
-    (folder / "broken.png").write_bytes(b"not a picture")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def photos(folder):
-    return [folder / f"{name}.png" for name in ("astronaut", "chelsea", "coffee", "camera")]
+@pytest.fixture
+def photos(photos, tmp_path):
+    """Three photos in color and a gray one."""
+    Image.fromarray(blobs(3)).convert("L").save(tmp_path / "gray.png")
+    return [*photos[:3], tmp_path / "gray.png"]
 
 
 def oracle(photos, size, saturation=1.0):
     """A predictor that knows the photos, and returns a share of their true color."""
     pairs = [encode_lab(rgb_to_lab(to_tensor(resize_photo(read_photo(path), size)))) for path in photos]
     return lambda L: torch.stack([next(ab for known, ab in pairs if torch.equal(known, l)) for l in L]) * saturation  # noqa: E741
-
-
-def gray(L):
-    return torch.zeros(len(L), 2, *L.shape[2:])
 
 
 def test_true_colors_win_nearly_perfectly(photos):
@@ -58,14 +46,14 @@ def test_true_colors_win_nearly_perfectly(photos):
 def test_scores_are_those_of_the_rounded_pictures(photos):
     seen, predict = {}, oracle(photos, 48, saturation=0.5)
     metrics = evaluate_model({"half": predict}, photos[:2], 48, False, lambda name, *rest: seen.update({name: rest}))
-    assert list(seen) == ["astronaut.png", "chelsea.png"]
-    pictures, scores = seen["chelsea.png"]
+    assert list(seen) == ["photo_00.png", "photo_01.png"]
+    pictures, scores = seen["photo_01.png"]
     true = np.asarray(read_photo(photos[1]).resize((48, 48), Image.Resampling.BICUBIC))
     L, ab = encode_lab(rgb_to_lab(to_tensor(true)[None]))
     assert np.array_equal(pictures["true"], true)
     assert np.array_equal(pictures["predicted"], lab_to_rgb_image(L, ab / 2))
     assert np.array_equal(pictures["gray"], lab_to_rgb_image(L, 0 * ab))
-    rows = metrics[metrics["image"] == "chelsea.png"].set_index("method")
+    rows = metrics[metrics["image"] == "photo_01.png"].set_index("method")
     for method, picture in (("half", "predicted"), ("gray", "gray")):
         expected = score_pictures(true, pictures[picture])
         assert scores[method] == expected and rows.loc[method, list(expected)].to_dict() == expected
@@ -91,9 +79,10 @@ def test_constant_color_is_in_units_of_lab():
     assert ab.shape == (2, 2, 3, 4) and ab[1, :, 2, 3].tolist() == pytest.approx([0.1, -0.5])
 
 
-def test_unreadable_photos_are_named(photos, folder, capsys):
-    metrics = evaluate_model(gray, [photos[0], folder / "broken.png"], size=16)
-    assert list(metrics["image"]) == ["astronaut.png"] * 2
+def test_unreadable_photos_are_named(photos, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    metrics = evaluate_model(constant_color(0, 9), [photos[0], tmp_path / "broken.png"], size=16)
+    assert list(metrics["image"]) == ["photo_00.png"] * 2
     [(name, reason)] = metrics.attrs["skipped"]
     assert name == "broken.png" and "broken.png" in reason
     out, err = capsys.readouterr()

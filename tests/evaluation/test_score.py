@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from skimage import data
 from skimage.color import rgb2lab
 
 from colorlib.checkpoint import save_model
@@ -17,34 +16,24 @@ from colorlib.evaluation.__main__ import main
 from colorlib.model import UNet
 from colorlib.photo import read_photo, resize_photo
 
-NAMES = ("astronaut", "camera", "chelsea")
 
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for name in NAMES:
-        Image.fromarray(getattr(data, name)()).resize((48, 36)).save(folder / f"{name}.png")
-    return [folder / f"{name}.png" for name in NAMES]
-
-
-def new_run(folder, split=None, **changes):
-    """An untrained network as a run's folder."""
+def new_run(folder, width=8, **split):
+    """An untrained network as a run's folder; the names of the photos that it has seen."""
     torch.manual_seed(0)
-    config = TINY.replace(**{"width": 4, "depth": 4, "image_size": 32} | changes)
+    config = TINY.replace(width=width, depth=4, image_size=32)
     save_model(folder / "best.safetensors", UNet(**config.network), config)
     if split:
-        (folder / "split.json").write_text(json.dumps({"train": [], "val": [], "test": []} | split))
+        (folder / "split.json").write_text(json.dumps(split))
     return folder
 
 
 @pytest.fixture
 def run(outputs):
-    return new_run(outputs / "tiny", width=8)
+    return new_run(outputs / "tiny")
 
 
 def test_a_run_gets_its_files(run, photos, capsys):
-    metrics = score_run(run, photos, shown=photos[:2])
+    metrics = score_run(run, photos[:3], shown=photos[:2])
     files = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
     assert files == [
         "best.safetensors", "comparisons/comparison_000.png", "comparisons/comparison_001.png", "failures.csv",
@@ -57,9 +46,9 @@ def test_a_run_gets_its_files(run, photos, capsys):
             assert image.width == widths.get(picture.stem) or image.width == widths[picture.parent.name]
     saved = pd.read_csv(run / "metrics.csv")
     pd.testing.assert_frame_equal(saved, metrics, check_exact=False)
-    assert list(saved["image"]) == [f"{name}.png" for name in NAMES for _ in range(2)]
+    assert list(saved["image"]) == [path.name for path in photos[:3] for _ in range(2)]
     assert (run / "metrics_summary.txt").read_text(encoding="utf-8") == format_summary(saved)
-    expected = evaluate_model(Colorizer.from_run("tiny").predict_ab, photos, progress=False)
+    expected = evaluate_model(Colorizer.from_run("tiny").predict_ab, photos[:3], progress=False)
     assert metrics["rmse"].to_numpy() == pytest.approx(expected["rmse"].to_numpy(), abs=0.01)
     assert (metrics["rmse"].diff()[1::2].abs() > 1e-4).all(), "the network's picture is not the gray one"
     out, err = capsys.readouterr()
@@ -80,35 +69,34 @@ def test_a_run_among_kaggles_inputs_is_scored_into_the_outputs(run, photos, outp
 
 def test_photos_of_training_and_validation_are_left_out(run, photos):
     assert unseen(run, photos) == photos, "a run without a split has seen nothing that we know of"
-    new_run(run, {"train": ["astronaut.png", "elsewhere/chelsea.png"], "val": ["camera.png"]})
-    assert [path.stem for path in unseen(run, photos)] == ["chelsea"]
-    new_run(run, {"train": [f"{photos[0].parent.name}/chelsea.png"]})
-    assert [path.stem for path in unseen(run, photos)] == ["astronaut", "camera"]
+    folder = photos[0].parent.name
+    new_run(run, train=["photo_00.png", "elsewhere/photo_01.png"], val=[f"{folder}/photo_02.png"])
+    assert unseen(run, photos) == [photos[1], *photos[3:]]
 
 
 def test_the_command_line(run, photos, capsys, tmp_path):
-    new_run(run, {"train": ["astronaut.png"]})
+    new_run(run, train=[path.name for path in photos[:8]])
     out = tmp_path / "there"
     main(["--run", "tiny", "--data", str(photos[0].parent), "--out", str(out)], photos[1:2])
     text = capsys.readouterr().out
-    assert "2 photos to judge on; 1 left out" in text and "Photos in color: 1" in text
-    assert [path.name for path in (out / "comparisons").iterdir()] == ["comparison_000.png"], "camera alone is shown"
-    assert set(pd.read_csv(out / "metrics.csv")["image"]) == {"camera.png", "chelsea.png"}
+    assert "2 photos to judge on; 8 left out" in text and "Photos in color: 2" in text
+    assert [path.name for path in (out / "comparisons").iterdir()] == ["comparison_000.png"], "one alone is shown"
+    assert set(pd.read_csv(out / "metrics.csv")["image"]) == {"photo_08.png", "photo_09.png"}
     assert not (run / "metrics.csv").exists()
 
 
 def test_baselines_and_other_runs_stand_beside(run, photos, outputs, capsys):
     """The mean color of the training photos, and another run; what either run has seen is left out."""
-    new_run(run, {"train": ["astronaut.png"]})
-    new_run(outputs / "older", {"train": ["camera.png"]}, width=6)
+    new_run(run, train=["photo_00.png"])
+    new_run(outputs / "older", width=6, train=[path.name for path in photos[1:9]])
     folder = str(photos[0].parent)
     main(["--run", "tiny", "--data", folder, "--train", folder, "--beside", "older=original recipe"])
     metrics = pd.read_csv(run / "metrics.csv")
     assert list(metrics["method"]) == ["model", "original recipe", "mean color", "gray"]
-    assert set(metrics["image"]) == {"chelsea.png"}
+    assert set(metrics["image"]) == {"photo_09.png"}
     saved = json.loads((run / "baseline.json").read_text())
     lab = rgb2lab(resize_photo(read_photo(photos[0]), 64) / 255)
     assert saved["mean_ab"] == pytest.approx(lab.mean(axis=(0, 1))[1:], abs=0.01) and saved["photos"] == 1
-    older = evaluate_model(Colorizer.from_run("older", precision="float32").predict_ab, photos[2:], progress=False)
+    older = evaluate_model(Colorizer.from_run("older", precision="float32").predict_ab, photos[9:], progress=False)
     assert metrics["psnr"][1] == pytest.approx(older["psnr"][0], abs=1e-3)
     assert "original recipe beats gray" in capsys.readouterr().out

@@ -26,12 +26,6 @@ def table():
     return pd.DataFrame(rows("a", 10.0, 20.0) + rows("b", 4.0, 0.0, in_color=False) + rows("a", 30.0, 40.0))
 
 
-@pytest.fixture
-def five(table):
-    """Two more photos."""
-    return pd.concat([table, pd.DataFrame(rows("c", 12.0, 8.0) + rows("d", 24.0, 32.0))], ignore_index=True)
-
-
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
@@ -51,42 +45,40 @@ def test_verdict(metric, words):
 # the summary
 
 
-def entry(summary, subset, method, metric):
-    chosen = (summary["subset"] == subset) & (summary["method"] == method) & (summary["metric"] == metric)
-    [row] = summary[chosen].to_dict("records")
-    return row
+def entries(table):
+    return summarize(table).set_index(["subset", "method", "metric"]).to_dict("index")
 
 
 def test_infinite_values_are_counted_and_kept_out_of_means(table):
-    summary = summarize(table)
-    assert list(summary["metric"].unique()) == [
-        "psnr", "ssim", "rmse", "snr", "pooled_psnr", "ciede2000", "colorfulness",
-    ]  # fmt: skip
-    row = entry(summary, "all", "gray", "psnr")
+    summary = entries(table)
+    metrics = ["psnr", "ssim", "rmse", "snr", "pooled_psnr", "ciede2000", "colorfulness"]
+    assert [metric for subset, method, metric in summary if (subset, method) == ("all", "gray")] == metrics
+    row = summary["all", "gray", "psnr"]
     psnr = [20 * np.log10(255 / rmse) for rmse in (20, 40)]
     assert (row["count"], row["infinite"], row["verdict"]) == (3, 1, "Poor")
     assert (row["mean"], row["std"]) == pytest.approx((np.mean(psnr), np.std(psnr)))
     assert (row["min"], row["max"]) == (min(psnr), max(psnr))
-    assert entry(summary, "all", "gray", "rmse")["mean"] == pytest.approx(20)
-    assert entry(summary, "in_color", "gray", "psnr")["infinite"] == 0
-    assert entry(summary, "in_color", "model", "psnr")["count"] == 2
-    row = entry(summary, "all", "model", "ciede2000")
+    assert summary["all", "gray", "rmse"]["mean"] == pytest.approx(20)
+    assert summary["in_color", "gray", "psnr"]["infinite"] == 0
+    assert summary["in_color", "model", "psnr"]["count"] == 2
+    row = summary["all", "model", "ciede2000"]
     assert (row["min"], row["max"], row["verdict"]) == (2, 15, "") and row["mean"] == pytest.approx(22 / 3)
 
 
 def test_pooled_psnr_is_that_of_the_mean_squared_error(table):
-    summary = summarize(table)
-    row = entry(summary, "all", "model", "pooled_psnr")
+    summary = entries(table)
+    row = summary["all", "model", "pooled_psnr"]
     assert row["mean"] == pytest.approx(10 * np.log10(255**2 / ((100 + 16 + 900) / 3))) and row["infinite"] == 0
-    assert entry(summary, "in_color", "gray", "pooled_psnr")["mean"] == pytest.approx(10 * np.log10(255**2 / 1000))
-    assert entry(summary, "near_gray", "gray", "pooled_psnr")["infinite"] == 1
+    assert summary["in_color", "gray", "pooled_psnr"]["mean"] == pytest.approx(10 * np.log10(255**2 / 1000))
+    assert summary["near_gray", "gray", "pooled_psnr"]["infinite"] == 1
 
 
 def test_only_infinite_values_have_no_mean():
     table = pd.DataFrame(rows("a", 0.0, 0.0, in_color=False))
-    summary = summarize(table).set_index(["subset", "metric", "method"])["mean"]
-    assert set(summary.index.get_level_values(0)) == {"all", "near_gray"}, "no photo is in color"
-    assert np.isnan(summary["all", "psnr", "model"]) and summary["all", "pooled_psnr", "model"] == np.inf
+    summary = entries(table)
+    assert {subset for subset, *_ in summary} == {"all", "near_gray"}, "no photo is in color"
+    assert np.isnan(summary["all", "model", "psnr"]["mean"])
+    assert summary["all", "model", "pooled_psnr"]["mean"] == np.inf
     assert "n/a" in format_summary(table) and "inf" in format_summary(table)
 
 
@@ -116,11 +108,14 @@ def test_wins_pair_photos_of_one_name_and_a_tie_is_no_win(table):
 # paired differences
 
 
-def compare_rmse(rows):
-    return compare_methods(pd.DataFrame(rows)[["image", "method", "rmse"]]).set_index("metric")
+def compare_rmse(pairs):
+    """The comparison of RMSEs, (the model's, gray's) for each photo."""
+    table = pd.DataFrame([row for number, pair in enumerate(pairs) for row in rows(f"{number}", *pair)])
+    return compare_methods(table[["image", "method", "rmse"]]).set_index("metric")
 
 
-def test_comparison_by_hand(five):
+def test_comparison_by_hand(table):
+    five = pd.concat([table, pd.DataFrame(rows("c", 12.0, 8.0) + rows("d", 24.0, 32.0))], ignore_index=True)
     result = compare_methods(five)
     assert list(result.columns) == ["metric", "model", "gray", "difference", "low", "high", "wilcoxon", "permutation"]
     result = result.set_index("metric")
@@ -137,8 +132,7 @@ def test_comparison_by_hand(five):
 
 def test_pooled_psnr_of_both_methods_is_compared():
     ours, base = np.array([10.0, 4.0, 30.0, 12.0]), np.array([20.0, 5.0, 40.0, 8.0])
-    pairs = zip("abcd", ours, base, strict=True)
-    pooled = compare_rmse([row for pair in pairs for row in rows(*pair)]).loc["pooled_psnr"]
+    pooled = compare_rmse(zip(ours, base, strict=True)).loc["pooled_psnr"]
     assert pooled["model"] == pytest.approx(10 * np.log10(255**2 / np.mean(ours**2)))
     assert pooled["difference"] == pytest.approx(10 * np.log10(np.mean(base**2) / np.mean(ours**2)))
     chance = np.random.default_rng(0)
@@ -149,20 +143,20 @@ def test_pooled_psnr_of_both_methods_is_compared():
 
 def test_photos_are_paired():
     """Ahead by the same on each photo, however much the photos differ: the interval has no width."""
-    rmse = compare_rmse([row for i in range(9) for row in rows(f"{i}", 3.0 + 7 * i, 5.0 + 7 * i)]).loc["rmse"]
+    rmse = compare_rmse((3.0 + 7 * i, 5.0 + 7 * i) for i in range(9)).loc["rmse"]
     assert rmse[["difference", "low", "high"]].tolist() == pytest.approx([-2, -2, -2])
     assert rmse[["wilcoxon", "permutation"]].tolist() == pytest.approx([2 / 2**9, 2 / 2**9])
-    alike = compare_rmse([row for i in range(9) for row in rows(f"{i}", 3.0 + i, 3.0 + i)])
+    alike = compare_rmse((3.0 + i, 3.0 + i) for i in range(9))
     assert (alike[["wilcoxon", "permutation"]] == 1).all(axis=None)
 
 
 def test_a_few_large_differences_move_the_mean_and_not_the_ranks():
-    rmse = compare_rmse([row for i in range(20) for row in rows(f"{i}", 4.0, 5.0)] + rows("z", 205.0, 5.0)).loc["rmse"]
+    rmse = compare_rmse([(4.0, 5.0)] * 20 + [(205.0, 5.0)]).loc["rmse"]
     assert rmse["wilcoxon"] < 0.01 < rmse["permutation"]
 
 
 def test_other_methods_both_directions_and_chosen_metrics():
-    table = pd.DataFrame(itertools.chain(rows("a", 10.0, 20.0), rows("b", 4.0, 9.0)))
+    table = pd.DataFrame(rows("a", 10.0, 20.0) + rows("b", 4.0, 9.0))
     table = table.replace({"method": {"model": "release", "gray": "seed"}})[["image", "method", "psnr"]]
     there, back = compare_methods(table, "release", "seed"), compare_methods(table, "seed", "release")
     assert list(there["metric"]) == ["psnr"] and list(there.columns[:4]) == ["metric", "release", "seed", "difference"]
