@@ -51,10 +51,7 @@ class Colorizer:
 
     @classmethod
     def from_run(cls, run: str | os.PathLike | None = None, device: str | None = None, precision: str = "auto") -> Self:
-        """Load a run by its name or folder (None: the release) to a device, such as "cpu" (None: the best there is).
-
-        `FileNotFoundError` if there is none, `CheckpointError` if its file is damaged.
-        """
+        """Load a run by name or folder (None: the release) to a device (None: the best); errors as for `load_model`."""
         return cls(*load_model(find_run(run), pick_device(device)), precision)
 
     def colorize(self, photo: Photo, saturation: float = 1.0, restore: bool = False, **options: Any) -> np.ndarray:

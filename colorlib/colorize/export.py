@@ -12,15 +12,12 @@ from colorlib.photo import Photo, open_image, read_alpha
 from colorlib.system import replacing
 
 NOTE = "Colors predicted by colorlib, not recorded."
-FORMATS = {
-    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
-}  # fmt: skip
+FORMATS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")  # by suffix
 QUALITY = {"quality": 95, "subsampling": 0}  # and TIFF uncompressed: Pillow cannot put all of EXIF into another one
 BASE, EXIF, GPS = ExifTags.Base, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 # what is still true of the colored picture; the rest (orientation, thumbnail, a TIFF's layout) is not
 KEPT = (BASE.DocumentName, BASE.Make, BASE.Model, BASE.DateTime, BASE.Artist, BASE.Copyright)
 STALE = (BASE.MakerNote, BASE.ColorSpace, BASE.ExifInteroperabilityOffset, BASE.ExifImageWidth, BASE.ExifImageHeight)
-BROKEN_EXIF = (ValueError, TypeError, LookupError, OverflowError, AttributeError, SyntaxError, OSError, struct.error)
 
 
 class SaveError(ValueError):
@@ -46,9 +43,9 @@ def save_picture(path: str | os.PathLike, picture: np.ndarray, source: Photo | N
         PhotoError: If the source is broken.
     """
     path = Path(path)
-    kind = FORMATS.get(path.suffix.lower())
-    if kind is None:
+    if path.suffix.lower() not in FORMATS:
         raise SaveError(f"{path.name}: pictures are saved as {', '.join(FORMATS)}, not as {path.suffix or 'nothing'!r}")
+    kind = Image.registered_extensions()[path.suffix.lower()]
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise SaveError(f"{path.name}: expected a uint8 picture (H, W, 3), got {picture.dtype} {picture.shape}")
     image, source = Image.fromarray(picture), picture if source is None else source
@@ -97,6 +94,6 @@ def _exif(original: Image.Image) -> bytes:
         if place := dict(old.get_ifd(GPS)):
             exif[GPS] = place
         block = exif.tobytes()
-    except BROKEN_EXIF:
+    except Exception:  # broken EXIF raises many kinds
         return plain
     return block if len(block) < 65500 else plain  # more does not fit into a JPEG

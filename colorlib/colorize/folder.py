@@ -35,14 +35,14 @@ class FolderResult:
 
 def colorize_folder(
     src: str | os.PathLike | Sequence[str | os.PathLike], dst: str | os.PathLike, colorizer: Colorizer | None = None, *,
-    overwrite: bool = False, progress: bool = True, **options: Any,
+    overwrite: bool = False, progress: bool = True, steadiness: float = 0.8, **options: Any,
 ) -> FolderResult:  # fmt: skip
     """Color all photos and clips of a folder, and of the folders below it, into another one; bad ones stop nothing.
 
     `src` may also be a file, or several files and folders. `dst` gets name-colorized.jpg for each name.jpg, and
     name-colorized.mp4 for each clip, in the same subfolders, and a contact sheet of the photos. Without `overwrite`,
     what is there already is skipped, so that an interrupted call can be repeated. The colorizer is the release by
-    default; the options are those of `Colorizer.colorize`, and for clips also `steadiness`, see `colorize_video`.
+    default; the options are those of `Colorizer.colorize`. `steadiness` is for clips, see `colorize_video`.
 
     Raises:
         ValueError: If an option is out of its range, or a folder has no photo; `FileNotFoundError` if there is none;
@@ -52,11 +52,11 @@ def colorize_folder(
     if dst.exists() and not dst.is_dir():
         raise NotADirectoryError(f"{dst} is a file: give a folder for the results")
     jobs = list(_jobs([src] if isinstance(src, str | os.PathLike) else src, dst, result.left_out))
-    colorizer, clip = colorizer or Colorizer.from_run(), {"steadiness": options.pop("steadiness", 0.8)}
-    SteadyColors(**clip)
+    colorizer = colorizer or Colorizer.from_run()
     if options.get("reference") is not None:
         options["reference"] = read_photo(options["reference"])  # once
-    colorizer.colorize(np.zeros((1, 1, 3), np.uint8), **options)  # wrong options end here, not once for each photo
+    SteadyColors(steadiness)  # wrong options end here, not once for each photo
+    colorizer.colorize(np.zeros((1, 1, 3), np.uint8), **options)
     for photo, target in tqdm(jobs, desc="coloring", unit="file", disable=not progress):
         if taken.setdefault(target, photo) != photo:
             result.failed[photo] = f"{target.name} is already the result of {taken[target]}: color one elsewhere"
@@ -65,15 +65,15 @@ def colorize_folder(
         else:
             try:
                 if target.suffix == ".mp4":
-                    colorize_video(photo, target, colorizer, progress=progress, **clip, **options)
+                    colorize_video(photo, target, colorizer, progress=progress, steadiness=steadiness, **options)
                 else:
                     save_picture(target, colorizer.colorize(photo, **options), photo)
+                    if (count := count_pictures(photo)) > 1:
+                        result.notes[photo] = f"it holds {count} pictures, of which the first one was colored"
                 result.done[photo] = target
-                if target.suffix != ".mp4" and (count := count_pictures(photo)) > 1:
-                    result.notes[photo] = f"it holds {count} pictures, of which the first one was colored"
             except (ValueError, OSError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
                 result.failed[photo] = str(error) or type(error).__name__
-    if pairs := [pair for pair in [*result.done.items(), *result.skipped.items()] if pair[1].suffix != ".mp4"]:
+    if pairs := [pair for pair in (result.done | result.skipped).items() if pair[1].suffix != ".mp4"]:
         try:
             result.sheet = save_picture(dst / SHEET, contact_sheet(pairs[:SHEET_PHOTOS]))
         except (ValueError, OSError) as error:

@@ -89,5 +89,4 @@ def _neighbor_weights(L: np.ndarray) -> sparse.csr_matrix:
     exists = (neighbor >= 0) & (neighbor != pixel)
     places = np.broadcast_to(pixel, neighbor.shape)[exists], neighbor[exists]
     matrix = sparse.csr_matrix((weights[exists], places), shape=(L.size, L.size))
-    sums = np.asarray(matrix.sum(axis=1)).ravel()
-    return sparse.diags(1 / np.where(sums > 0, sums, 1)) @ matrix
+    return sparse.diags(1 / np.asarray(matrix.sum(axis=1)).ravel()) @ matrix

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
+from colorlib.color import lab_to_rgb_image
 from colorlib.colorize.hints import Color, color_ab
 from colorlib.palette import Palette
-from colorlib.photo import to_tensor
 
 SWATCH_L = 0.3  # scaled: an L* of 65
 REACH = 0.03  # scaled ab, 4 units: how far a palette color may lie from the one that is changed
@@ -35,7 +34,7 @@ def recolor_palette(palette: Palette, changes: Sequence[tuple[Color, Color]]) ->
     Only a* and b* count. A palette may hold several shades of a color: they keep their distances, and the change fades
     with the distance from the first color.
     """
-    seen = encode_lab(rgb_to_lab(to_tensor(swatch_colors(palette.colors[0])[None])))[1][:, 0].T  # (K, 2)
+    seen = torch.stack([color_ab(swatch) for swatch in swatch_colors(palette.colors[0])])  # (K, 2)
     colors = palette.colors
     for change in changes:
         if len(change) != 2:
