@@ -19,6 +19,7 @@ from colorlib.model import UNet
 from colorlib.photo import read_photo, resize_photo, to_tensor
 
 CONFIG = Config(width=4, depth=4, image_size=48)
+EXTENDED = {"palette": 6, "residual_blocks": 2}
 
 
 def constant(a: float, b: float, **settings) -> Colorizer:
@@ -49,13 +50,8 @@ COLORIZER = constant(12, -9)
 
 
 @pytest.fixture
-def plain() -> UNet:
-    return lived_in()
-
-
-@pytest.fixture
-def extended() -> UNet:
-    return lived_in(palette=6, residual_blocks=2)
+def colorizer() -> Colorizer:
+    return Colorizer(lived_in(**EXTENDED), CONFIG, "float32")
 
 
 def noise(*shape: int, low: int = 0, high: int = 256) -> np.ndarray:
@@ -66,15 +62,11 @@ def lab(picture: np.ndarray) -> torch.Tensor:
     return rgb_to_lab(to_tensor(picture))
 
 
-def differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.abs(one.astype(int) - other)
-
-
-@pytest.mark.parametrize("kind", ["plain", "extended"])
+@pytest.mark.parametrize("options", [{}, EXTENDED])
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 2e-5), ("bfloat16", 0.1), ("float16", 0.02)])
-def test_the_copy_for_use_answers_like_the_network(kind, precision, tolerance, request):
+def test_the_copy_for_use_answers_like_the_network(options, precision, tolerance):
     """Its batch norms are folded, its weights are in another precision; the network itself stays as it is."""
-    model, L = request.getfixturevalue(kind), torch.rand(3, 1, 48, 48) * 2 - 1
+    model, L = lived_in(**options), torch.rand(3, 1, 48, 48) * 2 - 1
     before = {name: value.clone() for name, value in model.state_dict().items()}
     colorizer = Colorizer(model.train(), CONFIG, precision)
     predicted = colorizer.predict_ab(L)  # with dropout switched off
@@ -97,24 +89,23 @@ def test_other_modules_may_color_too():
 
 
 @pytest.mark.parametrize("size", [(96, 96), (33, 70), (1, 1)])
-def test_predict_ab_is_photo_by_photo_and_of_any_size(plain, size):
-    colorizer, L = Colorizer(plain, CONFIG, "float32"), torch.rand(3, 1, *size) * 2 - 1
+def test_predict_ab_is_photo_by_photo_and_of_any_size(colorizer, size):
+    L = torch.rand(3, 1, *size) * 2 - 1
     together = colorizer.predict_ab(L)
     assert together.shape == (3, 2, *size) and not together.requires_grad
-    for i in range(3):
-        assert torch.allclose(colorizer.predict_ab(L[i : i + 1])[0], together[i], atol=1e-5)
+    assert torch.allclose(together, torch.cat([colorizer.predict_ab(one) for one in L.split(1)]), atol=1e-5)
 
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("vividness", [0.0, 1.0])
-def test_flips_and_vividness_are_those_of_the_settings(extended, flip, vividness):
-    L = torch.rand(2, 1, 48, 48) * 2 - 1
+def test_flips_and_vividness_are_those_of_the_settings(flip, vividness):
+    model, L = lived_in(**EXTENDED), torch.rand(2, 1, 48, 48) * 2 - 1
     with torch.no_grad():
-        expected, mirrored = extended(L, vividness), extended(L.flip(-1), vividness).flip(-1)
-        assert (extended(L, 1 - vividness) - expected).abs().max() > 0.02 and (mirrored - expected).abs().max() > 0.02
+        expected, mirrored = model(L, vividness), model(L.flip(-1), vividness).flip(-1)
+        assert (model(L, 1 - vividness) - expected).abs().max() > 0.02 and (mirrored - expected).abs().max() > 0.02
     if flip:
         expected = (expected + mirrored) / 2
-    predicted = Colorizer(extended, CONFIG.replace(flip_tta=flip, vividness=vividness), "float32").predict_ab(L)
+    predicted = Colorizer(model, CONFIG.replace(flip_tta=flip, vividness=vividness), "float32").predict_ab(L)
     assert (predicted - expected).abs().quantile(0.99) < 1e-4  # two colors may be as likely as each other
 
 
@@ -150,9 +141,9 @@ def test_any_size_and_mode_keeps_size_and_lightness(width, height, seed, mode):
     assert change[inside].max(initial=0) < 1
 
 
-def test_colors_do_not_depend_on_the_photos_size(extended):
+def test_colors_do_not_depend_on_the_photos_size(colorizer):
     """Of one scene at three sizes, compared at the smallest."""
-    colorizer, results = Colorizer(extended, CONFIG, "float32"), []
+    results = []
     scene = read_photo(sample_photos("color")[2]).resize((1500, 1200), Image.Resampling.LANCZOS)
     for width in (250, 750, 1500):
         photo = scene.resize((width, width * 4 // 5), Image.Resampling.BOX)
@@ -163,8 +154,8 @@ def test_colors_do_not_depend_on_the_photos_size(extended):
         assert (other - results[0]).norm(dim=0).mean() < 1.5  # a just noticeable difference is about 2
 
 
-def test_render_size_is_the_side_that_the_network_sees_and_L_stays_in_its_range(extended):
-    seen, colorizer = [], Colorizer(extended, CONFIG, "float32")
+def test_render_size_is_the_side_that_the_network_sees_and_L_stays_in_its_range(colorizer):
+    seen = []
     colorizer.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     edge = np.zeros((30, 200, 3), np.uint8)
     edge[:, 100:] = 255  # where bicubic interpolation overshoots
@@ -197,9 +188,7 @@ def test_a_faded_print_gets_its_tones_back():
     assert np.abs(restored[..., 0] - gray.astype(float)).mean() < 5 < np.abs(faded[..., 0] - gray.astype(float)).mean()
     flat = np.asarray(restore_tone(np.full((4, 5, 3), 90, np.uint8)))
     assert flat.shape == (4, 5, 3) and np.ptp(flat) == 0
-    colorizer = constant(10, -10)
-    expected = colorizer.colorize(restored)
-    assert np.array_equal(colorizer.colorize(faded, restore=True), expected)
+    assert np.array_equal(COLORIZER.colorize(faded, restore=True), COLORIZER.colorize(restored))
 
 
 @pytest.mark.parametrize("pixels", [1, 50, 333])
@@ -208,7 +197,7 @@ def test_strips_leave_no_seam(monkeypatch, pixels):
     whole = add_color(photo, ab)
     monkeypatch.setattr("colorlib.colorize.colorizer.CPU_STRIP", pixels)
     strips = add_color(photo, ab)
-    assert differences(strips, whole).max() <= 1 and (strips == whole).mean() > 0.999  # rounding
+    assert np.allclose(strips, whole, rtol=0, atol=1) and (strips == whole).mean() > 0.999  # rounding
 
 
 @pytest.mark.parametrize("size", [(37, 50), (8, 8), (5, 3), (3, 90), (200, 9)])
@@ -216,7 +205,8 @@ def test_where_lightness_has_no_detail_colors_are_bilinear(size):
     """Antialiased where the photo is smaller than ab."""
     photo, ab = np.full((*size, 3), 128, np.uint8), (torch.rand(1, 2, 8, 8) - 0.5) / 4
     expected = F.interpolate(ab, size, mode="bilinear", antialias=True)
-    assert differences(add_color(photo, ab), lab_to_rgb_image(encode_lab(lab(photo)[None])[0], expected)).max() <= 1
+    picture = lab_to_rgb_image(encode_lab(lab(photo)[None])[0], expected)
+    assert np.allclose(add_color(photo, ab), picture, rtol=0, atol=1)
     L = torch.rand(1, 1, 8, 8)  # the full L is the small one enlarged: it has no detail of its own
     full = F.interpolate(L, (50, 70), mode="bilinear")
     result = GuidedUpsampler(L, ab, 50, 70).strip(full, 0)
@@ -237,28 +227,25 @@ def test_true_colors_of_photos_come_back_better_than_bilinear():
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.06)])
-def test_palette_is_the_networks_with_the_most_used_color_first(extended, precision, tolerance):
-    colorizer = Colorizer(extended, CONFIG, precision)
+def test_palette_is_the_networks_with_the_most_used_color_first(precision, tolerance):
+    colorizer = Colorizer(lived_in(**EXTENDED), CONFIG, precision)
     for photo in sample_photos()[:3]:
         palette = colorizer.palette(photo)
         assert [tuple(x.shape) for x in palette] == [(1, 6, 2), (1, 6, 32, 32), (1, 6)]
         assert all(x.dtype == torch.float32 and x.device.type == "cpu" and not x.requires_grad for x in palette)
         assert (palette.shares.diff(dim=1) <= 0).all() and palette.shares.sum().item() == pytest.approx(1, abs=0.01)
         with torch.no_grad():
-            _, expected = extended.forward_with_palette(colorizer.network_input(photo))
+            _, expected = colorizer.model.forward_with_palette(colorizer.network_input(photo))
         assert (palette.paint() - expected.paint()).abs().mean() < tolerance, "weights still belong to their colors"
-        for color, share, spread in zip(palette.colors[0], palette.shares[0], palette.spreads[0], strict=True):
-            number = (expected.colors[0] - color).norm(dim=1).argmin()
-            assert (expected.colors[0, number] - color).abs().max() < tolerance
-            assert abs(expected.shares[0, number] - share) < tolerance
-            assert abs(expected.spreads[0, number] - spread) < tolerance
+        order = torch.cdist(palette.colors[0], expected.colors[0]).argmin(dim=1)
+        for name in ("colors", "shares", "spreads"):
+            assert (getattr(expected, name)[:, order] - getattr(palette, name)).abs().max() < tolerance
 
 
-def test_vividness_and_recolored_palettes_reach_the_picture(extended):
+def test_vividness_and_recolored_palettes_reach_the_picture(colorizer):
     photo = sample_photos()[1]
-    colorizer = Colorizer(extended, CONFIG, "float32")
     before, likeliest = colorizer.predict(photo), colorizer.predict(photo, vividness=1)
-    vivid = Colorizer(extended, CONFIG.replace(vividness=1.0), "float32")
+    vivid = Colorizer(colorizer.model, CONFIG.replace(vividness=1.0), "float32")
     assert torch.equal(vivid.predict(photo), likeliest) and not torch.equal(before, likeliest)
     palette = colorizer.palette(photo)
     code = "#{:02x}{:02x}{:02x}".format(*palette_strip(palette.colors[0, :1], torch.ones(1))[0, 0])

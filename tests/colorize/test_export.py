@@ -15,10 +15,10 @@ from colorlib.photo import read_photo
 BASE, EXIF, GPS = ExifTags.Base, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 
 
-def photo_with_exif(path, orientation: int = 6):
+def photo_with_exif(path):
     """A photo with everything that a camera writes."""
     exif = Image.Exif()
-    exif[BASE.Orientation], exif[BASE.Model], exif[BASE.Artist] = orientation, "Box camera", "A. Nonymous"
+    exif[BASE.Orientation], exif[BASE.Model], exif[BASE.Artist] = 6, "Box camera", "A. Nonymous"
     exif[BASE.ImageDescription], exif[BASE.Software] = "The mill", "Scanner 1.0"
     exif[EXIF] = {BASE.DateTimeOriginal: "1931:05:02 10:00:00", BASE.MakerNote: b"secret", BASE.ExifImageWidth: 1}
     exif[GPS] = {1: "N", 2: (47.0, 30.0, 0.0)}

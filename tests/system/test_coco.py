@@ -60,11 +60,6 @@ def test_kaggle_then_a_download_then_nowhere(tmp_path, place):
     assert find_coco() is None
 
 
-class Handler(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def served(monkeypatch, tmp_path_factory):
     """The zip of ten photos that is offered at COCO's address: its path, from which it is served."""
@@ -74,7 +69,8 @@ def served(monkeypatch, tmp_path_factory):
             zipped.writestr(f"val2017/{name}", content)
     checksum = f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}"
     monkeypatch.setattr(coco, "COCO_SPLITS", {"val2017": (len(PHOTOS), path.stat().st_size, checksum)})
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=path.parent)) as server:
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=path.parent)) as server:
         monkeypatch.setattr(coco, "COCO_URL", f"http://127.0.0.1:{server.server_port}")
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         yield path
