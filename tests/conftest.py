@@ -92,11 +92,3 @@ def config():
         contrast=0.2, saturation=0.2, val_fraction=0.2, test_fraction=0.1, batch_size=4, learning_rate=2e-3,
         epochs=4, num_workers=0, samples=2, seed=3,
     )  # fmt: skip
-
-
-@pytest.fixture
-def plain_config(config):
-    """The same without augmentation and dropout."""
-    return config.replace(
-        dropout=0.0, min_crop=1.0, flip=False, rotate=0.0, contrast=0.0, saturation=0.0, photo_size=16
-    )

@@ -25,9 +25,9 @@ BOUNDS = {
     "weight_decay": ([0.0], [-0.01]), "warmup": ([0.0, 0.99], [-0.1, 1.0]),
     "schedule": (["constant", "cosine", "trapezoid"], ["step", "Cosine"]), "ema": ([0.0, 0.9999], [-0.1, 1.0]),
     "epochs": ([1], [0]), "precision": (["auto", "float32", "bfloat16", "float16"], ["float64", "fp16", ""]),
-    "start_from": (["", "release"], [None]), "compile": ([True], []), "num_workers": ([0], [-1]), "checkpoint_every": ([0, 1], [-5]),
-    "keep_every": ([0, 1], [-1]), "samples": ([1], [0]), "seed": ([0], [-1]), "flip_tta": ([True], []),
-    "vividness": ([0.0, 1.0], [-0.1, 1.1, nan]),
+    "start_from": (["", "release"], [None]), "compile": ([True], []), "num_workers": ([0], [-1]),
+    "checkpoint_every": ([0, 1], [-5]), "keep_every": ([0, 1], [-1]), "samples": ([1], [0]), "seed": ([0], [-1]),
+    "flip_tta": ([True], []), "vividness": ([0.0, 1.0], [-0.1, 1.1, nan]),
 }  # fmt: skip
 
 

@@ -35,16 +35,14 @@ def asked_for(monkeypatch):
     return asked
 
 
-def scene(photos: int = 2, height: int = 16, width: int = 24) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """L, and two colorings of it that sRGB can show."""
-    L = torch.rand(photos, 1, height, width) - 0.5
-    return L, torch.rand(photos, 2, height, width) * 0.2 - 0.1, torch.rand(photos, 2, height, width) * 0.2 - 0.1
+def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """L of two photos, 16×24, and two colorings of it that sRGB can show."""
+    return torch.rand(2, 1, 16, 24) - 0.5, *(torch.rand(2, 2, 2, 16, 24) * 0.2 - 0.1)
 
 
-def chosen(photos: int = 2, size: int = 3, height: int = 4, width: int = 6) -> Palette:
-    """A random palette."""
-    weights = torch.randn(photos, size, height, width).log_softmax(dim=1)
-    return Palette(torch.rand(photos, size, 2) - 0.5, weights, 0.05 + 0.1 * torch.rand(photos, size))
+def chosen() -> Palette:
+    """A random palette of three colors for them, at a quarter of their sides."""
+    return Palette(torch.rand(2, 3, 2) - 0.5, torch.randn(2, 3, 4, 6).log_softmax(1), 0.05 + 0.1 * torch.rand(2, 3))
 
 
 def test_l1_and_huber_by_hand():
