@@ -32,15 +32,16 @@ RECIPE = ORIGINAL.replace(
     batch_size=32, learning_rate=1e-3, weight_decay=0.01, warmup=0.05, schedule="cosine", ema=0.995, dropout=0.1,
     min_crop=0.4, flip=True, contrast=0.2, gamma=0.2,
 )  # fmt: skip
-ROWS = {
-    "original recipe": ORIGINAL,
-    "new recipe": RECIPE,
-    "new recipe, Huber": RECIPE.replace(loss="huber"),
-    "+ residual blocks": RECIPE.replace(loss="huber", residual_blocks=1),
-    "+ palette": RECIPE.replace(loss="huber", residual_blocks=1, palette=32),
-    "+ second residual block": RECIPE.replace(loss="huber", residual_blocks=2, palette=32),
-    "+ palette likelihood": RECIPE.replace(loss="huber", residual_blocks=2, palette=32, palette_likelihood=0.02),
+CHANGES = {  # of each further row, to the row before it
+    "new recipe, Huber": {"loss": "huber"},
+    "+ residual blocks": {"residual_blocks": 1},
+    "+ palette": {"palette": 32},
+    "+ second residual block": {"residual_blocks": 2},
+    "+ palette likelihood": {"palette_likelihood": 0.02},
 }
+ROWS = {"original recipe": ORIGINAL, "new recipe": RECIPE}
+for row, change in CHANGES.items():
+    ROWS[row] = [*ROWS.values()][-1].replace(**change)
 FLIPS = "+ mirror images in use"  # the last row's run, scored once more with test-time flips
 LEAK = ORIGINAL.replace(depth=6, epochs=50, val_fraction=0.0)
 LEAK_ROWS = ("leak: test photos among the training photos", "leak: other photos in their place")

@@ -23,9 +23,6 @@ TINY = Config(
 ROWS = {"original recipe": TINY, "+ palette": TINY.replace(palette=3, residual_blocks=1, ema=0.5, loss="huber")}
 
 
-# --- what is compared ---------------------------------------------------------------------------------------
-
-
 def test_names_of_the_runs():
     assert ablation.run_name("new recipe, Huber", 2) == "ablation-new-recipe-huber-2"
     assert ablation.run_name(ablation.LEAK_ROWS[1], 0) == "ablation-leak-other-photos-in-their-place-0"
@@ -57,27 +54,9 @@ def test_rows_differ_in_the_recipe_alone():
     assert ablation.ORIGINAL.replace(**kept) == ablation.LEAK.replace(**kept) == SEED, "the rest is the original's"
 
 
-def test_rows_are_what_they_are_called():
-    rows = ablation.ROWS
-    assert rows["original recipe"] == ablation.ORIGINAL and rows["new recipe"] == ablation.RECIPE
-    changes = {
-        ("new recipe", "new recipe, Huber"): {"loss": "huber"},
-        ("new recipe, Huber", "+ residual blocks"): {"residual_blocks": 1},
-        ("+ residual blocks", "+ palette"): {"palette": 32},
-        ("+ palette", "+ second residual block"): {"residual_blocks": 2},
-        ("+ second residual block", "+ palette likelihood"): {"palette_likelihood": 0.02},
-    }
-    for (before, after), change in changes.items():
-        assert rows[before].replace(**change) == rows[after] != rows[before]
-
-
-# --- the leak -----------------------------------------------------------------------------------------------
-
-
 def test_leak_replaces_the_last_hundred_photos():
-    photos, test = (
-        [Path(folder) / f"{n:012d}.jpg" for n in range(count)] for folder, count in (("a", 5000), ("b", 100))
-    )
+    photos = [Path("a") / f"{n:012d}.jpg" for n in range(5000)]
+    test = [Path("b") / f"{n:012d}.jpg" for n in range(100)]
     leaked, clean = (ablation.leak_photos(photos, test, leaked) for leaked in (True, False))
     assert len(set(leaked)) == len(leaked) == len(set(clean)) == len(clean) == 1000
     assert leaked[:900] == clean[:900] and leaked[900:] == test
@@ -86,9 +65,6 @@ def test_leak_replaces_the_last_hundred_photos():
     assert quarters.min() > 200 and clean != sorted(clean), "drawn evenly"
     torch.manual_seed(7)
     assert ablation.leak_photos(photos, test, False) == clean, "always the same ones"
-
-
-# --- from photos to the table -------------------------------------------------------------------------------
 
 
 @pytest.fixture
