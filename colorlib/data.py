@@ -40,8 +40,7 @@ def sample_photos(kind: str = "color") -> list[Path]:
         raise ValueError(f"kind must be one of {', '.join(SAMPLES)}, got {kind!r}")
     folders = [Path(skimage.data.__file__).parent, Path(matplotlib.get_data_path()) / "sample_data"]
     found = [folder / name for name in SAMPLES[kind] for folder in folders if (folder / name).is_file()]
-    if len(found) < len(SAMPLES[kind]):
-        missing = set(SAMPLES[kind]) - {path.name for path in found}
+    if missing := set(SAMPLES[kind]) - {path.name for path in found}:
         raise FileNotFoundError(f"{', '.join(sorted(missing))} not in scikit-image or matplotlib: reinstall them")
     return found
 
