@@ -60,12 +60,6 @@ def texts(fig):
     return [text for text in fig.findobj(lambda artist: hasattr(artist, "get_fontsize")) if text.get_text()]
 
 
-def marks(ax):
-    """x, y, color and marker of each single mark, from left to right."""
-    lines = [line for line in ax.lines if line.get_linestyle() == "None"]
-    return sorted((*xy, line.get_color(), line.get_marker()) for line in lines for xy in line.get_xydata().tolist())
-
-
 def test_every_figure_is_readable_and_whole():
     for fig in (
         plots.show_images([PHOTO] * 5, ["one", "two", "three", "four", "five"]),
@@ -75,9 +69,8 @@ def test_every_figure_is_readable_and_whole():
         plots.plot_failures(FAILURES.query("by == 'chroma'")), plots.plot_steps([(0.2, 0.1)] * 3),
     ):  # fmt: skip
         assert min(text.get_fontsize() for text in texts(fig)) >= 8 and fig.get_figwidth() <= 7
-        page, drawn = fig.bbox, fig.get_tightbbox()
-        assert drawn.x0 * fig.dpi >= -1 and drawn.y0 * fig.dpi >= -1, "text runs out of the page"
-        assert drawn.x1 * fig.dpi <= page.width + 1 and drawn.y1 * fig.dpi <= page.height + 1, "text runs out of it"
+        (left, bottom), (right, top) = fig.get_tightbbox().get_points() * fig.dpi
+        assert min(left, bottom) >= -1 and right <= fig.bbox.width + 1 and top <= fig.bbox.height + 1, "text runs out"
 
 
 def test_show_images_shows_what_it_is_given():
@@ -112,9 +105,7 @@ def test_metrics_distribution_counts_and_averages_finite_values():
     for ax, metric in zip(fig.axes, ("psnr", "ssim", "rmse", "snr"), strict=True):
         finite = metrics[np.isfinite(metrics[metric])].groupby("method")[metric]
         assert sum(bar.get_height() for bar in ax.containers[0]) == finite.count()["gray"]
-        assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx(
-            [finite.mean()["gray"], finite.mean()["model"]]
-        )
+        assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx(finite.mean()[["gray", "model"]].tolist())
         assert ax.lines[0].get_linestyle() != ax.lines[1].get_linestyle() and ax.patches[0].get_hatch()
     legend = [text.get_text() for text in fig.axes[0].get_legend().get_texts()]
     assert legend[0].startswith("gray: mean") and legend[0].endswith("(2 infinite)")
@@ -166,13 +157,14 @@ def test_lab_planes_show_cie_units():
 
 def test_intervals_lie_where_the_table_says():
     left, right = plots.plot_intervals(RUNS, PANELS).axes
-    found = marks(left)
-    assert [x for x, *_ in found] == [0.1, 0.8, 0.9] and [x for x, *_ in marks(right)] == [5, 9, 10]
-    assert [tuple(look) for _, _, *look in found] == [(plots.ORANGE, "s"), (plots.BLUE, "o"), (plots.BLUE, "o")]
+    ahead, unclear, _ = left.lines
+    assert (ahead.get_color(), ahead.get_marker(), ahead.get_xdata().tolist()) == (plots.BLUE, "o", [0.8, 0.9])
+    assert (unclear.get_color(), unclear.get_marker(), unclear.get_xdata().tolist()) == (plots.ORANGE, "s", [0.1])
+    assert right.lines[0].get_xdata().tolist() == [5, 9, 10]
     segments = [segment[:, 0].tolist() for lines in left.collections for segment in lines.get_segments()]
     assert sorted(segments) == [[-0.2, 0.4], [0.5, 1.1], [0.6, 1.2]]
-    (_, old, *_), (_, first, *_), (_, second, *_) = found
-    assert old == 0 and first < 1 < second < first + 0.5, "seeds of a recipe share a line and do not overlap"
+    first, second = ahead.get_ydata()
+    assert unclear.get_ydata() == 0 and first < 1 < second < first + 0.5, "seeds share a line and do not overlap"
     assert [label.get_text() for label in left.get_yticklabels()] == ["old", "new"]
     assert left.get_ylim() == (1.5, -0.5), "the first row at the top"
     assert (left.get_xlabel(), right.get_xlabel()) == tuple(PANELS.values())
@@ -194,13 +186,13 @@ def test_failures_show_both_errors_and_the_shares():
 
 
 def test_sample_grid_holds_the_pictures_themselves():
-    rows = [[data.astronaut()[::16, ::16], data.coffee()[:32, :32]], [GRAY[:32, :32], PHOTO[:32, :32]]]
-    grid = plots.sample_grid(rows, gap=3)
-    assert grid.dtype == np.uint8 and grid.shape == (2 * 35 + 3, 2 * 35 + 3, 3)
+    rows = [[data.coffee()[:32, :32], PHOTO[32:, 32:]], [GRAY[:32, :32], PHOTO[:32, :32]]]
+    expected = np.full((2 * 35 + 3, 2 * 35 + 3, 3), 255, np.uint8)
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
-            assert np.array_equal(grid[y * 35 + 3 : y * 35 + 35, x * 35 + 3 : x * 35 + 35], picture)
-    assert (grid[35:38] == 255).all() and (grid[:, :3] == 255).all() and (grid[:, 35:38] == 255).all()
+            expected[y * 35 + 3 : y * 35 + 35, x * 35 + 3 : x * 35 + 35] = picture
+    grid = plots.sample_grid(rows, gap=3)
+    assert grid.dtype == np.uint8 and np.array_equal(grid, expected)
 
 
 @pytest.mark.slow
