@@ -18,7 +18,7 @@ from PIL import Image
 from colorlib.checkpoint import find_run
 from colorlib.colorize import Colorizer, Hint, colorize_video, is_video
 from colorlib.data import sample_photos
-from colorlib.ui.session import SUFFIXES, Networks, Session, color_name, draw_hints, render_size, shrink, wipe
+from colorlib.ui.session import SUFFIXES, Networks, Session, color_name, draw_hints, shrink, wipe
 
 try:
     import gradio as gr
@@ -169,10 +169,9 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         def save_clip(path: str, saturation: float, network: str, scale: int, vividness: float) -> gr.Video:
             def write(folder: Path) -> Path:
                 target, by = folder / f"{Path(path).stem}-colorized.mp4", networks[network]
-                return colorize_video(
-                    path, target, by, saturation=saturation, vividness=vividness, render_size=render_size(by, scale),
-                    progress=False, on_frame=lambda done, total: gr.Progress()((done, total), unit="frames"),
-                )  # fmt: skip
+                options = {"vividness": vividness, "render_size": int(scale) * by.config.image_size, "progress": False}
+                options["on_frame"] = lambda *frames: gr.Progress()(frames, unit="frames")
+                return colorize_video(path, target, by, saturation=saturation, **options)
 
             return gr.Video(_kept(write), visible=True, label=f"{Path(path).name}, colored by the network")
 

@@ -80,11 +80,11 @@ def row(*children: W.Widget, align: str = "center") -> W.Box:
     return W.Box(children, layout={"flex_flow": "row wrap", "align_items": align, "grid_gap": "8px"})
 
 
-def panel(title: str, *children: W.Widget, flex: str = "1 1 280px") -> W.VBox:
-    """Controls that belong together: framed, under a heading, as wide as `flex` (CSS) says."""
+def panel(title: str, *children: W.Widget) -> W.VBox:
+    """Controls that belong together: framed, under a heading."""
     heading = W.HTML(f'<div style="font-weight:600">{html.escape(title)}</div>')
     border = "1px solid rgba(128, 128, 128, 0.35)"
-    return W.VBox([heading, *children], layout=W.Layout(flex=flex, border=border, padding="8px 12px", grid_gap="4px"))
+    return W.VBox([heading, *children], layout=W.Layout(flex="none", border=border, padding="8px 12px", grid_gap="4px"))
 
 
 def figure(title: str, content: W.Widget, flex: str = "1 1 300px") -> W.VBox:

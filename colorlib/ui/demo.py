@@ -16,7 +16,7 @@ from colorlib.data import sample_photos
 from colorlib.photo import PHOTO_SUFFIXES, Photo
 from colorlib.system import outputs_dir
 from colorlib.ui import controls as C
-from colorlib.ui.session import SUFFIXES, Networks, Session, color_code, draw_hints, render_size, wipe
+from colorlib.ui.session import SUFFIXES, Networks, Session, color_code, draw_hints, wipe
 
 LINK_BYTES, CLIP_BYTES = 3_000_000, 20_000_000  # larger files get no download link, larger clips are not shown
 SCALES = [("its own size", 1), ("2 times its size", 2), ("3 times its size", 3), ("4 times its size", 4)]
@@ -59,7 +59,7 @@ class ColorizeDemo(W.VBox):
         self.open_path = self._button("Open", "folder-open", "Open the photo or clip at this path", self._open_path)
         self.path.on_msg(lambda _, message, __: message.get("event") == "submit" and self.open_path.click())
         title = "Photo: of one in color, the network sees only the lightness"
-        return C.panel(title, self.gallery, C.row(self.upload, self.path, self.open_path), flex="none")
+        return C.panel(title, self.gallery, C.row(self.upload, self.path, self.open_path))
 
     def _picture_columns(self) -> W.Box:
         """The picture, what is saved of it, and its hints, whose cross one sees; beside them the truth and the rest."""
@@ -92,8 +92,7 @@ class ColorizeDemo(W.VBox):
         self.hint_picker.observe(lambda change: self.hint_color.set_trait("value", change["new"]), "value")
         self.add = C.button("Add", "plus", "The photo shall have this color here", self._add_hint, self.hint_status)
         self.given, color = C.row(), C.row(self.hint_color, self.hint_picker, self.add)
-        title = "Hints: you know a color"
-        return C.panel(title, self.left, self.top, color, self.hint_status, self.given, flex="none")
+        return C.panel("Hints: you know a color", self.left, self.top, color, self.hint_status, self.given)
 
     def _palette_panel(self) -> W.VBox:
         self.palette = W.HBox(layout={"grid_gap": "4px"})
@@ -101,7 +100,7 @@ class ColorizeDemo(W.VBox):
         rule = ".colorlib-swatch div, .colorlib-swatch input {width: 100% !important; min-width: 0 !important}"
         wide = W.HTML(f"<style>{rule}</style>", layout={"display": "none"})
         title = "Palette: pick another color, and what wears it changes"
-        self.palette_panel = C.panel(title, wide, self.palette, C.row(self.reset), flex="none")
+        self.palette_panel = C.panel(title, wide, self.palette, C.row(self.reset))
         return self.palette_panel
 
     def _steering(self) -> tuple[W.VBox, W.VBox]:
@@ -114,13 +113,12 @@ class ColorizeDemo(W.VBox):
         start = self.networks[self.network.value].config.vividness
         self.vividness = C.control(W.FloatSlider, "vividness", predict, value=start, max=1, step=0.05)
         self.tone = C.control(W.Checkbox, "restore a faded print's tone", predict, indent=False)
-        controls = self.network, self.scale, self.saturation, self.vividness, self.tone
-        colors = C.panel("Colors", *controls, flex="none")
+        colors = C.panel("Colors", self.network, self.scale, self.saturation, self.vividness, self.tone)
         self.reference_choice = C.control(W.Dropdown, "take from", choose, options=list(self.references))
         take, self.reference_shown = self._take_reference, W.HTML()
         self.reference_upload = C.upload_button("Upload another", PHOTO_SUFFIXES, take, self.status)
         reference = self.reference_choice, C.row(self.reference_upload), self.reference_shown
-        return colors, C.panel("Reference: colors of another photo", *reference, flex="none")
+        return colors, C.panel("Reference: colors of another photo", *reference)
 
     def _card(self, photo: Photo, name: str, *more: W.Button) -> W.HBox:
         """A button that shows a photo and looks like it, and more buttons beside it."""
@@ -182,7 +180,7 @@ class ColorizeDemo(W.VBox):
 
         start, colorizer = time.perf_counter(), self.networks[self.network.value]
         options = {"saturation": self.saturation.value, "vividness": self.vividness.value}
-        options["render_size"] = render_size(colorizer, self.scale.value)
+        options["render_size"] = self.scale.value * colorizer.config.image_size
         target = outputs_dir() / "demo" / f"{path.stem}-colorized.mp4"
         saved = colorize_video(path, target, colorizer, progress=False, on_frame=say, **options)
         is_small = saved.stat().st_size <= CLIP_BYTES

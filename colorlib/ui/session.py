@@ -45,10 +45,9 @@ class Session:
         colorful = is_in_color(np.asarray(self.small))
         self.toned = colorful and is_toned(np.asarray(shrink(self.photo, 160)))
         self.in_color = colorful and not self.toned
-        self.restored: bool | None = None  # not known before the first prediction
         self.ab: Tensor | None = None
         self.swatches: list[tuple[str, float]] = []  # of the network's palette, see `swatch_codes`
-        self.seconds, self._network, self._asked = 0.0, None, None
+        self.seconds, self._look, self._asked = 0.0, None, None
 
     def predict(
         self, colorizer: Colorizer, scale: int = 1, restore: bool = False, recolor: Sequence[tuple[str, str]] = (),
@@ -59,19 +58,18 @@ class Session:
         With `restore`, the photo's tones are restored first, for a faded or tinted print. `recolor` has a pair for each
         swatch, what it is and what it shall be; pairs of another palette, such as the last network's, do not count.
         """
-        if restore != self.restored:
+        if (colorizer, restore) != self._look:
             self.image = restore_tone(self.photo) if restore else self.photo
-            self.small, self.restored, self._network = shrink(self.image, PREVIEW), restore, None
+            self.small = shrink(self.image, PREVIEW)
             self.gray = add_color(self.small, torch.zeros(1, 2, 1, 1))
-        if colorizer is not self._network:
             self.swatches = swatch_codes(colorizer.palette(self.image))
-            self._network, self._asked = colorizer, None
+            self._look, self._asked = (colorizer, restore), None
         is_mine = [code for code, _ in recolor] == [code for code, _ in self.swatches]
         options["recolor"] = [change for change in recolor if is_mine and change[0] != change[1]]
         asked = scale, options
         if asked != self._asked:
-            start = time.perf_counter()
-            self.ab = colorizer.predict(self.image, render_size=render_size(colorizer, scale), **options)
+            start, size = time.perf_counter(), int(scale) * colorizer.config.image_size
+            self.ab = colorizer.predict(self.image, render_size=size, **options)
             self.seconds, self._asked = time.perf_counter() - start, asked
 
     def preview(self, saturation: float = 1.0) -> np.ndarray:
@@ -100,11 +98,6 @@ class Networks(dict[str, Colorizer]):
     def __missing__(self, name: str) -> Colorizer:
         self[name] = Colorizer.from_run(self.runs[name], self.device)
         return self[name]
-
-
-def render_size(colorizer: Colorizer, scale: int) -> int | None:
-    """The side of the square in which a network looks at `scale` times its own size, px; None for its own."""
-    return None if scale == 1 else int(scale) * colorizer.config.image_size
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:

@@ -47,7 +47,7 @@ class TrainingStepper(W.VBox):
         self.running = W.ToggleButton(value=False, layout={"width": "auto"})
         self.running.observe(self._run_or_pause, "value")
         anew = button("Start anew", "refresh", "forget what was learned", self.start)
-        loss = C.figure("Loss of each step's batch", self.curve, "1 1 300px")
+        loss = C.figure("Loss of each step's batch", self.curve)
         colors = W.VBox([self.picture, self.palette])
         seen = C.figure("A photo: gray, as the network colors it now, as it is; the palette", colors, "1 1 400px")
         rows = [C.row(*buttons, self.running, anew, self.rate), self.status, C.row(loss, seen, align="flex-start")]

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import blobs
 from PIL import Image
+from test_demo import CONFIG, network
 
 from colorlib.checkpoint import save_model
 from colorlib.colorize import Colorizer, Hint
-from colorlib.config import Config
 from colorlib.data import sample_photos
-from colorlib.model import UNet
 from colorlib.ui import Session
 from colorlib.ui.session import SWATCHES
 
@@ -29,9 +27,8 @@ from colorlib.ui import app  # noqa: E402 (it needs Gradio)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """The folder of a run whose colors show."""
-    model, folder = UNet(4, 4), tmp_path_factory.mktemp("runs") / "small"
-    model.final.bias.data = torch.tensor([0.2, -0.3])
-    save_model(folder / "best.safetensors", model, Config(width=4, depth=4, image_size=32))
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    save_model(folder / "best.safetensors", network(0), CONFIG)
     return folder
 
 
@@ -52,12 +49,8 @@ def call(page, name: str, *values):
     return named
 
 
-def chosen(page, number: int) -> Session:
-    """The session of a sample that was chosen in the gallery."""
-    samples = [("", "", str(path)) for path in sample_photos()]
-    given = call(page, "open_chosen", gr.SelectData(None, {"index": number, "value": None}), samples)
-    assert given["hints"] == given["palette"] == [] and not given["Restore tone"] and given["Colors of"] == "none"
-    return given["session"]
+def event(value) -> gr.SelectData:
+    return gr.SelectData(None, {"index": value, "value": None})
 
 
 def saved(button: gr.DownloadButton) -> Path:
@@ -77,7 +70,9 @@ def test_the_page_offers_all_samples_networks_and_formats_and_sends_nothing_else
 
 def test_a_photo_is_opened_colored_by_all_options_and_saved(page, run):
     path, reference = map(str, sample_photos()[:2])
-    session, hint = chosen(page, 0), [0.5, 0.5, "#ff0000"]
+    opened = call(page, "open_chosen", event(0), [("", "", path)])
+    assert opened["hints"] == opened["palette"] == [] and not opened["Restore tone"] and opened["Colors of"] == "none"
+    session, hint = opened["session"], [0.5, 0.5, "#ff0000"]
     options = session, "small", 2, 0.0, True, reference, [hint], []
     given = call(page, "show", 0.5, 1, None, *options)
     asked = {"render_size": 64, "hints": [Hint(*hint)], "reference": reference, "restore": True}
@@ -142,17 +137,15 @@ def test_a_clip_is_colored_by_the_settings_of_the_page(page, tmp_path, monkeypat
 
 
 def test_clicks_and_sliders_become_hints(page):
-    session, event = Session(blobs(0, 41, 51), "sea.png"), gr.SelectData(None, {"index": [50, 0], "value": None})
-    first, aim = call(page, "add_clicked", event, [], "#ff8000", session)
+    first, aim = call(page, "add_clicked", event([50, 0]), [], "#ff8000", Session(blobs(0, 41, 51)))
     assert first == [[1, 0, "#ff8000"]] and aim is None
     assert call(page, "add_hint", first, "#0000ff", 0.25, 0.5)[0] == [*first, [0.25, 0.5, "#0000ff"]]
 
 
 def test_what_is_wrong_is_said_in_words(page, tmp_path):
-    event = gr.SelectData(None, {"index": 0, "value": None})
     (tmp_path / "<b>.jpg").write_text("no photo")
     with pytest.raises(gr.Error) as caught:
-        call(page, "open_chosen", event, [("", "", str(tmp_path / "<b>.jpg"))])
+        call(page, "open_chosen", event(0), [("", "", str(tmp_path / "<b>.jpg"))])
     assert caught.value.message == "&lt;b&gt;.jpg: not an image file that can be read"
 
 

@@ -48,7 +48,7 @@ def test_options_reach_the_network_which_runs_only_for_other_ones(colorizer, mon
     for scale, reference in ((2, None), (2, b"photo")):
         session.predict(colorizer, scale, hints=hints, reference=reference)
     same = {"recolor": [], "hints": hints, "render_size": 64}
-    assert asked == [{"recolor": [], "render_size": None}, same | {"reference": None}, same | {"reference": b"photo"}]
+    assert asked == [{"recolor": [], "render_size": 32}, same | {"reference": None}, same | {"reference": b"photo"}]
     other = Colorizer(Constant(-0.3, 0.2), CONFIG)
     session.predict(other, 2, hints=hints)
     assert torch.equal(session.ab, other.predict(session.image, render_size=64, hints=hints))
