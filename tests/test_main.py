@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -55,10 +56,7 @@ def test_failures_are_listed_and_change_the_exit_status(photo, tmp_path, capsys)
 
 
 def test_ctrl_c_says_how_to_go_on(photo, tmp_path, capsys, monkeypatch):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("colorlib.colorize.colorize_folder", interrupt)
+    monkeypatch.setattr("colorlib.colorize.colorize_folder", Mock(side_effect=KeyboardInterrupt))
     assert command.main([str(photo), "-o", str(tmp_path / "out")]) == 130
     assert "the same command goes on where it stopped" in capsys.readouterr().err
 
