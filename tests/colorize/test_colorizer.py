@@ -20,14 +20,7 @@ from colorlib.photo import read_photo, resize_photo, to_tensor
 
 CONFIG = Config(width=4, depth=4, image_size=48)
 EXTENDED = {"palette": 6, "residual_blocks": 2}
-
-
-def constant(a: float, b: float, **settings) -> Colorizer:
-    """Colorizer of a network that answers every L with the same a* and b*."""
-    model = UNet(4, 4)
-    torch.nn.init.zeros_(model.final.weight)
-    model.final.bias.data = torch.atanh(torch.tensor([a, b]) / 128)
-    return Colorizer(model, CONFIG.replace(**settings), "float32")
+COLORIZER = Colorizer(Constant(12 / 128, -9 / 128), CONFIG)
 
 
 def lived_in(**options) -> UNet:
@@ -44,9 +37,6 @@ def lived_in(**options) -> UNet:
         for look in model.palette.look:  # else the random features of all scenes look much alike
             torch.nn.init.normal_(look.weight, std=3.0)
     return model.eval()
-
-
-COLORIZER = constant(12, -9)
 
 
 @pytest.fixture
@@ -168,15 +158,15 @@ def test_render_size_is_the_side_that_the_network_sees_and_L_stays_in_its_range(
 
 
 def test_hints_and_reference_reach_the_result():
-    photo, colorizer = sample_photos()[0], constant(5, 5)
-    hinted = lab(colorizer.colorize(photo, hints=[Hint(0.5, 0.5, "#5060a0")]))[1:]
+    photo = sample_photos()[0]
+    hinted = lab(COLORIZER.colorize(photo, hints=[Hint(0.5, 0.5, "#5060a0")]))[1:]
     wanted = rgb_to_lab(torch.tensor([0x50, 0x60, 0xA0]).view(3, 1, 1) / 255)[1:].flatten()
     assert (hinted[:, hinted.shape[1] // 2, hinted.shape[2] // 2] - wanted).norm() < 4
-    assert (hinted[:, 3, 3] - torch.tensor([5.0, 5.0])).norm() < 2, "far away, the network's"
+    assert (hinted[:, 3, 3] - torch.tensor([12.0, -9.0])).norm() < 2, "far away, the network's"
     blue = Image.new("RGB", (40, 30), (60, 70, 150))
-    result = lab(colorizer.colorize(photo, reference=blue))[1:]
+    result = lab(COLORIZER.colorize(photo, reference=blue))[1:]
     assert (result.flatten(1).median(dim=1).values - lab(np.asarray(blue))[1:, 0, 0]).norm() < 6
-    both = colorizer.predict(photo, reference=blue, hints=[Hint(0.2, 0.2, (128, 128, 128))])[0, :, 9, 9]
+    both = COLORIZER.predict(photo, reference=blue, hints=[Hint(0.2, 0.2, (128, 128, 128))])[0, :, 9, 9]
     assert both.norm() * 128 < 1, "a hint has the last word"
 
 

@@ -11,20 +11,12 @@ from colorlib.photo import read_photo, resize_photo, to_tensor
 RED, BLUE = "#b03030", "#3040b0"
 
 
-def halves(height: int = 40, width: int = 48) -> torch.Tensor:
-    """Dark on the left, light on the right."""
-    return ((torch.arange(width) >= width // 2).float() - 0.5).expand(1, 1, height, width).clone()
-
-
-def colors_at(ab: torch.Tensor, x: float, y: float) -> torch.Tensor:
-    return ab[0, :, int(y * ab.shape[2]), int(x * ab.shape[3])]
-
-
 def test_a_hint_holds_at_its_point_and_nearby_but_not_beyond_an_edge():
     before = torch.full((1, 2, 40, 48), 0.05)
-    after = spread_hints(halves(), before, [Hint(0.25, 0.5, RED)])
+    dark_then_light = ((torch.arange(48) >= 24).float() - 0.5).expand(1, 1, 40, 48)
+    after = spread_hints(dark_then_light, before, [Hint(0.25, 0.5, RED)])
     wanted = encode_lab(rgb_to_lab(torch.tensor([0xB0, 0x30, 0x30]).view(3, 1, 1) / 255))[1].flatten()  # RED
-    assert torch.allclose(colors_at(after, 0.25, 0.5), wanted, atol=1e-5)
+    assert torch.allclose(after[0, :, 20, 12], wanted, atol=1e-5)
     assert all(torch.allclose(color_ab(same), wanted) for same in ((0xB0, 0x30, 0x30), "b03030", "rgb(176, 48, 48)"))
     assert torch.equal(color_ab("red"), color_ab("#f00"))
     change = (after - before).norm(dim=1)[0] / (wanted - 0.05).norm()
@@ -38,7 +30,7 @@ def test_no_hint_no_change_and_the_later_of_two_counts():
     before = torch.rand(1, 2, 12, 12)
     assert torch.equal(spread_hints(torch.zeros(1, 1, 12, 12), before, []), before)
     after = spread_hints(torch.zeros(1, 1, 12, 12), before, [Hint(0.5, 0.5, RED), Hint(0.51, 0.5, BLUE)])
-    assert torch.allclose(colors_at(after, 0.5, 0.5), color_ab(BLUE), atol=1e-5)
+    assert torch.allclose(after[0, :, 6, 6], color_ab(BLUE), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (9, 9)])

@@ -17,18 +17,18 @@ from colorlib.config import Config
 COLORIZER = Colorizer(Constant(0.1, -0.1), Config(width=4, depth=4, image_size=16), "float32")
 
 
-def make_clip(path, codec="libx264", sound="aac", frames=6, size=(64, 48)):
-    """A clip of 10 frames a second, whose gray changes from frame to frame, with a beep."""
+def make_clip(path, codec="libx264", sound="aac"):
+    """A clip of six frames, 10 a second, whose gray changes from frame to frame, with a beep."""
     with av.open(path, "w") as out:
         shown = out.add_stream(codec, 10)
-        shown.width, shown.height, shown.pix_fmt = *size, "yuv420p"
+        shown.width, shown.height, shown.pix_fmt = 64, 48, "yuv420p"
         heard = out.add_stream(sound, 48000) if sound else None
-        for number in range(frames):
-            picture = np.full((size[1], size[0], 3), 60 + 20 * number, np.uint8)
+        for number in range(6):
+            picture = np.full((48, 64, 3), 60 + 20 * number, np.uint8)
             out.mux(shown.encode(av.VideoFrame.from_ndarray(picture)))
         out.mux(shown.encode())
         if heard:
-            beep = av.AudioFrame.from_ndarray(np.zeros((1, 4800 * frames), np.int16), "s16", "mono")
+            beep = av.AudioFrame.from_ndarray(np.zeros((1, 4800 * 6), np.int16), "s16", "mono")
             beep.sample_rate, beep.pts, beep.time_base = 48000, 0, Fraction(1, 48000)
             out.mux([*heard.encode(beep), *heard.encode()])
     return path

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,13 +135,11 @@ def test_many_photos_are_read_by_helpers_behind_a_progress_bar(tmp_path, capsys)
 
 
 def test_no_room(own, tmp_path, monkeypatch):
-    usage = namedtuple("usage", "free")
-    for missing in (1, 0):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=6 * 16 * 16 * 3 - missing: usage(free))
-        if missing:
-            with pytest.raises(OSError, match=r"it needs 0\.00 GB, 0\.00 GB are free.*COLORLIB_CACHE"):
-                PhotoCache(own, 16, tmp_path / "cache")
-            assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=6 * 16 * 16 * 3 - 1))
+    with pytest.raises(OSError, match=r"it needs 0\.00 GB, 0\.00 GB are free.*COLORLIB_CACHE"):
+        PhotoCache(own, 16, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=6 * 16 * 16 * 3))
     assert len(PhotoCache(own, 16, tmp_path / "cache")) == 6
     with pytest.raises(OSError, match=r"cannot make the photo cache \(.*COLORLIB_CACHE"):
         PhotoCache(own, 16, own[0] / "cache")  # a file is in the way

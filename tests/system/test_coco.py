@@ -5,10 +5,10 @@ import os
 import shutil
 import threading
 import zipfile
-from collections import namedtuple
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,7 +107,7 @@ def test_offline_or_damaged_leaves_nothing_and_says_what_to_do(served, tmp_path)
 
 def test_no_room_or_an_unfinished_folder(served, tmp_path, monkeypatch):
     free = 2 * served.stat().st_size - 1
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     with pytest.raises(OSError, match=r"0\.0 GB needed, 0\.0 GB free; make room"):
         download_coco(tmp_path)
     make_photos(tmp_path / "val2017")
