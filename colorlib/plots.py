@@ -193,9 +193,9 @@ def plot_intervals(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
             ax.hlines(y[chosen], low[chosen], high[chosen], color=color, linewidth=1.4)
             ax.plot(gain[chosen], y[chosen], marker, color=color, markersize=4)
         ax.axvline(0, color=GRAY, linestyle="--", linewidth=1)
-        ax.set(xlabel=name, yticks=range(len(labels)), yticklabels=labels if ax is axes[0] else [])
-        ax.set_ylim(len(labels) - 0.5, -0.5)
+        ax.set(xlabel=name, yticks=range(len(labels)), yticklabels=[], ylim=(len(labels) - 0.5, -0.5))
         ax.grid(axis="x", alpha=0.3)
+    axes[0].set_yticklabels(labels)
     return fig
 
 
