@@ -6,6 +6,7 @@ import runpy
 import sys
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -157,22 +158,16 @@ def test_a_missing_or_damaged_run_is_said(outputs, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
-def test_it_serves_this_machine_alone_unless_told_otherwise(page, monkeypatch, capsys):
-    launched, command = {}, ["--run", "small", "--device", "cpu"]
-    monkeypatch.setattr(app, "build_app", lambda run, device: page if (run, device) == ("small", "cpu") else None)
-
-    def launch(page, **settings):
-        page.local_url = "http://127.0.0.1:7860/"
-        launched.update(settings)
-
-    monkeypatch.setattr(gr.Blocks, "launch", launch)
-    monkeypatch.setattr(gr.Blocks, "block_thread", lambda self: None)
-    assert app.main(command) == 0
-    expected = {"server_name": "127.0.0.1", "share": False, "max_file_size": "50mb"}
-    assert {name: launched[name] for name in expected} == expected
-    assert "http://127.0.0.1:7860/" in capsys.readouterr().out
+def test_it_serves_this_machine_alone_unless_told_otherwise(monkeypatch, capsys):
+    served, command = Mock(local_url="http://127.0.0.1:7860/"), ["--run", "small", "--device", "cpu"]
+    monkeypatch.setattr(app, "build_app", build := Mock(return_value=served))
+    assert app.main(command) == 0 and "http://127.0.0.1:7860/" in capsys.readouterr().out
+    build.assert_called_once_with("small", "cpu")
+    settings = {"server_name": "127.0.0.1", "share": False, "max_file_size": "50mb"}
+    assert settings.items() <= served.launch.call_args.kwargs.items()
     app.main([*command, "--share", "--port", "7001", "--max-upload", "5"])
-    assert launched["share"] is True and launched["server_port"] == 7001 and launched["max_file_size"] == "5mb"
+    settings = {"share": True, "server_port": 7001, "max_file_size": "5mb"}
+    assert settings.items() <= served.launch.call_args.kwargs.items()
 
 
 def test_without_gradio_one_sentence_says_what_to_do(monkeypatch):
