@@ -1,9 +1,9 @@
 """How steady the colors of a clip are, and how fast it is colored, beside coloring each frame alone.
 
-    python benchmarks/video.py                      # about three minutes on two CPU cores; needs no data
-    python benchmarks/video.py --data data/val2017  # with the first 8 photos of a folder
+    python benchmarks/clips.py                      # about three minutes on two CPU cores; needs no data
+    python benchmarks/clips.py --data data/val2017  # with the first 8 photos of a folder
 
-Prints a table and writes it to benchmarks/results/video.csv. The clips are made from photos by known motions, so that
+Prints a table and writes it to benchmarks/results/clips.csv. The clips are made from photos by known motions, so that
 the true colors are known, and where each pixel of a frame was in the frame before. Flicker is the mean change of a
 pixel's (a*, b*) along that motion; the photo's own is 0.
 """
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
         rows.append({"steadiness": steadiness, "clip": "640×360, from file to file", "frames_per_second": rate})
     table = pd.DataFrame(rows)
     options.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.out / "video.csv", index=False, float_format="%.4g", lineterminator="\n")
+    table.to_csv(options.out / "clips.csv", index=False, float_format="%.4g", lineterminator="\n")
     print(f"{torch.get_num_threads()} threads\n{table.to_string(index=False, na_rep='', float_format='%.3f')}")
     return table
 
