@@ -22,6 +22,7 @@ from colorlib.evaluation import summarize
 from colorlib.metrics import METRICS
 from colorlib.model import UNet
 from tools import notebooks as tool
+from tools.kaggle import write_dataset
 
 OVERLAY = tool.ROOT / ".venv" / "overlay-ipywidgets7"
 REPORT = tool.NOTEBOOKS[-1]
@@ -87,14 +88,6 @@ def hidden_install(tmp_path):
     return folder
 
 
-def attach(folder: Path) -> Path:
-    """A copy of the repository, as a data set or a clone would hold it."""
-    for name in ("colorlib", "outputs/release"):
-        shutil.copytree(tool.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(tool.ROOT / "pyproject.toml", folder)
-    return folder
-
-
 def execute_all(folder: Path, environment: dict, monkeypatch, bootstrap: str | None = None) -> dict:
     """Run copies of all notebooks in order, in `folder`; return the printed text of each."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +118,8 @@ def snapshot(folder: Path) -> dict:
 
 @pytest.mark.slow
 def test_project_layout(tmp_path, monkeypatch):
-    outputs, project = tmp_path / "outputs", attach(tmp_path / "project")
+    outputs, project = tmp_path / "outputs", tmp_path / "project"
+    write_dataset("some-one", project)
     before = snapshot(project / "outputs")
     environment = {"COLORLIB_OUTPUTS": outputs, "COLORLIB_DATA_DIR": tmp_path / "data", "COLORLIB_RUN": ""}
     printed = execute_all(project / "notebooks", environment, monkeypatch)
@@ -143,7 +137,7 @@ def test_project_layout(tmp_path, monkeypatch):
 def test_kaggle_layout(tmp_path, monkeypatch, hidden_install):
     inputs, working, temporary = (tmp_path / name for name in ("input", "working", "tmp"))
     temporary.mkdir()
-    attach(inputs / "colorlib-source")
+    write_dataset("some-one", inputs / "colorlib")
     coco = inputs / "datasets" / "awsaf49" / "coco-2017-dataset" / "coco2017" / "val2017"
     coco.mkdir(parents=True)
     for n in range(130):  # small photos with COCO's names
@@ -169,11 +163,11 @@ def test_kaggle_layout(tmp_path, monkeypatch, hidden_install):
 
 @pytest.mark.slow
 def test_colab_layout(tmp_path, monkeypatch, hidden_install):
-    source = attach(tmp_path / "repository")
+    source, content = tmp_path / "repository", tmp_path / "content"
+    write_dataset("some-one", source)
     git = ["git", "-C", str(source), "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for command in (["init", "-q", "-b", "main"], ["add", "--all", "--force"], ["commit", "-q", "-m", "copy"]):
         subprocess.run([*git, *command], check=True)
-    content = tmp_path / "content"
     path = os.pathsep.join([str(hidden_install), *([str(OVERLAY)] if OVERLAY.is_dir() else [])])
     environment = {"COLAB_RELEASE_TAG": "release", "PYTHONPATH": path}
     bootstrap = tool.BOOTSTRAP.format(repository=source.as_uri(), branch="main")

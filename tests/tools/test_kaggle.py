@@ -59,16 +59,16 @@ def test_each_notebook_is_a_kernel_by_kaggles_rules_and_nothing_is_left_over(fol
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mount", ["colorlib", "datasets/some-one/colorlib"])
-def test_first_cell_finds_package_and_release_where_the_dataset_is_mounted(folders, mount, tmp_path, hidden_install):
-    inputs = tmp_path / "input"
-    shutil.copytree(folders / "dataset", inputs / mount)
+def test_first_cell_finds_package_and_release_in_an_owners_folder_too(folders, tmp_path, hidden_install):
+    """Right below the inputs is where test_notebooks.py has them."""
+    mount = tmp_path / "input" / "datasets" / "some-one" / "colorlib"
+    shutil.copytree(folders / "dataset", mount)
     first = test_notebooks.code_cells(nbformat.read(folders / "05_demo" / "05_demo.ipynb", as_version=4))[0].source
     code = f"{first}\nfrom colorlib.checkpoint import find_run, repository_dir\nprint(repository_dir(), find_run())"
-    kaggle = {"COLORLIB_KAGGLE_INPUT": str(inputs), "PYTHONPATH": str(hidden_install)}
+    kaggle = {"COLORLIB_KAGGLE_INPUT": str(tmp_path / "input"), "PYTHONPATH": str(hidden_install)}
     environment = os.environ | kaggle | {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}
     printed = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True)
-    assert printed.splitlines()[-1] == f"{inputs / mount} {inputs / mount / 'outputs' / 'release'}"
+    assert printed.splitlines()[-1] == f"{mount} {mount / 'outputs' / 'release'}"
 
 
 @pytest.mark.parametrize("said", [[], ["USER="], ["USER=Some One"], ["USER=some/one"]])
