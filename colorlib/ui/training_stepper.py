@@ -92,11 +92,10 @@ class TrainingStepper(W.VBox):
 
     async def _run(self) -> None:
         """Step until the button is pressed again, or something goes wrong; the kernel stays free in between."""
-        steps = len(self.losses)
         while self.running.value:
+            steps = len(self.losses)
             self.status.reporting(self.step)()
             self.running.value &= len(self.losses) > steps
-            steps = len(self.losses)
             await asyncio.sleep(PAUSE)
 
     def _show(self) -> None:
