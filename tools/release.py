@@ -49,7 +49,7 @@ outdoor scenes, Caltech-101. Near-gray photos were left out. No COCO image is am
 
 ## Recipe
 
-{epochs} epochs, {looks:,} looks at photos, {minutes:.0f} minutes on {cores} of a CPU ({device}), {precision}.
+{epochs} epochs, {looks:,} looks at photos, {minutes:.0f} minutes on {cores} of a CPU ({device}), {precision}{parts}.
 The loss is {loss} on ab, and {likelihood:g} times the negative log-likelihood of the true colors under the palette.
 AdamW, a short warm-up, a learning rate that falls to 0 in the last quarter, a running average of the weights.
 {small_epochs} epochs at {small_size} px with all photos, the others at {image_size} px with those that are large
@@ -94,6 +94,8 @@ def model_card(release: Path) -> str:
     colored = metrics[metrics["in_color"]]
     wins, photos = count_wins(colored)
     cores = "one core" if environment["cores"] == 1 else f"{environment['cores']} cores"
+    rises = (history["learning_rate"].diff() > 0).sum()  # where a training went on from the weights of the one before
+    parts = f", in {rises + 1} parts, each from the weights of the one before" if rises else ""
     rows = []
     for row in compare_methods(colored).itertuples():
         metric = METRICS[row.metric]
@@ -104,7 +106,7 @@ def model_card(release: Path) -> str:
     return CARD.format(
         parameters=sum(p.numel() for p in load_model(release)[0].parameters()), palette=config.palette,
         megabytes=(release / BEST).stat().st_size / 1e6, train=len(split["train"]), val=len(split["val"]),
-        epochs=len(history), looks=history["photos"].sum(),
+        epochs=len(history), looks=history["photos"].sum(), parts=parts,
         minutes=history["seconds"].sum() / 60, cores=cores, device=environment["device"],
         precision=environment["precision"], loss={"l1": "L1", "huber": "Huber's"}[config.loss],
         small_epochs=config.small_epochs, small_size=config.small_size, image_size=config.image_size,
