@@ -48,5 +48,5 @@ def test_front_imports_itself_photo_checkpoint_and_system(name):
 def test_sizes():
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES.items()}
     assert sum(lines[name] for name in FRONT) <= 1450
-    assert sum(lines.values()) < 4500
+    assert sum(lines.values()) < 4900
     assert {name: count for name, count in lines.items() if count > 400} == {}
