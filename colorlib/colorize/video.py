@@ -120,6 +120,8 @@ def colorize_video(
     try:
         with av.open(src) as film:  # only a frame tells how it lies
             first = next(film.decode(video=0))
+        if min(first.width, first.height) < 2:
+            raise PhotoError(f"{src.name}: it is {first.width}×{first.height} px, and H.264 needs 2×2 at least")
         with av.open(src) as film, replacing(dst) as temporary, av.open(temporary, "w", format="mp4") as out:
             moving = film.streams.video[0]
             shown = _add_picture(out, moving, _upright(first, first).size)

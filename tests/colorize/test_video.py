@@ -3,6 +3,7 @@
 import sys
 import wave
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from conftest import Constant, blobs
 from PIL import Image
 
-from colorlib.colorize import Colorizer, SteadyColors, colorize_video, is_video
+from colorlib.colorize import Colorizer, SteadyColors, colorize_video, is_video, video
 from colorlib.config import Config
 
 COLORIZER = Colorizer(Constant(0.1, -0.1), Config(width=4, depth=4, image_size=16), "float32")
@@ -69,6 +70,12 @@ def test_an_animated_gif_of_odd_size_is_a_clip(tmp_path):
     assert [frame.shape for frame in frames] == [(20, 30, 3)] * 3 and times == pytest.approx([0, 0.1, 0.4])
 
 
+def test_clips_of_phones_are_turned():
+    rgb = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
+    frame = SimpleNamespace(width=6, height=5, rotation=-90, to_ndarray=lambda **_: rgb)
+    assert np.array_equal(video._upright(frame, frame), np.rot90(rgb, -1)[:, :4])
+
+
 def test_an_interrupt_leaves_what_was_there(tmp_path):
     path, out = make_clip(tmp_path / "a.mp4"), tmp_path / "out" / "a.mp4"
     out.parent.mkdir()
@@ -88,8 +95,11 @@ def test_what_cannot_be_colored_is_said(tmp_path, monkeypatch):
     with wave.open(str(tmp_path / "b.mp4"), "wb") as sound:
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(bytes(8000))
+    thin = [Image.new("RGB", (1, 9), color) for color in ("red", "blue")]
+    thin[0].save(tmp_path / "thin.gif", save_all=True, append_images=thin[1:])
     for source, options, words in (
         ("half.mp4", {}, "half.mp4: "), ("b.mp4", {}, "b.mp4: broken, or no clip"),
+        ("thin.gif", {}, "thin.gif: it is 1×9 px"),
         ("none.mp4", {}, "no clip"), ("a.mp4", {"steadiness": 1}, "steadiness must be"),
         ("a.mp4", {"hints": [1]}, "a clip moves"), ("a.mp4", {"vividness": 2}, "vividness must be"),
     ):  # fmt: skip
@@ -100,7 +110,7 @@ def test_what_cannot_be_colored_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[video\]'"):
         colorize_video(clip, tmp_path / "out.mp4", COLORIZER)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "half.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "half.mp4", "thin.gif"]
 
 
 def scene(seed: int, shift: int) -> torch.Tensor:
