@@ -23,6 +23,8 @@ with contextlib.suppress(ModuleNotFoundError):  # the extra: pip install '.[heic
 
     pillow_heif.register_heif_opener()
     SUFFIXES["HEIF"] = [".heic", ".heif"]
+Image.init()
+SUFFIXES = {kind: suffixes for kind, suffixes in SUFFIXES.items() if kind in Image.OPEN}  # an old Pillow has no AVIF
 PHOTO_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 TURN = Image.Transpose
 TURNS = {  # what EXIF's orientation numbers ask for
@@ -123,7 +125,7 @@ def short_side(source: Photo) -> float:
 def count_pictures(source: Photo) -> int:
     """How many pictures a file holds, of which `read_photo` reads the first: frames, pages; 1 for what is broken."""
     with contextlib.suppress(PhotoError, OSError), open_image(source) as image:  # whoever reads it will say why
-        return getattr(image, "n_frames", 1)
+        return getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # phones add previews and depths
     return 1
 
 

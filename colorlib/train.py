@@ -101,8 +101,9 @@ class TrainState:
     def start_from(self, run: str) -> None:
         """Take the weights of another run of the same network, found by `find_run`, in place of random ones."""
         model, config = load_model(find_run(run))
-        if config.network != self.config.network:
-            raise ValueError(f"start_from: run {run} has another network than these settings ({config.network})")
+        theirs, mine = config.network | {"dropout": 0}, self.config.network | {"dropout": 0}  # which has no weights
+        if theirs != mine:
+            raise ValueError(f"start_from: run {run} has another network ({theirs}) than these settings ({mine})")
         self.train_model.load_state_dict(model.state_dict())  # the moving average begins as the first step's weights
 
     def end_epoch(self, row: dict[str, float]) -> None:

@@ -94,7 +94,7 @@ class Colorizer:
             guess = self._run_network(reference_L, vividness)
             ab = transfer_colors(L, ab, reference_L, guess, reference_ab)
         if recolor:
-            palette = self._palette(L)
+            palette = self._palette(self.network_input(photo))  # the one that `palette` shows
             if palette is None:
                 raise ValueError("this network has no palette whose colors could be changed: choose another run")
             change = recolor_palette(palette, recolor).paint(vividness) - palette.paint(vividness)

@@ -19,13 +19,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from colorlib.colorize.colorizer import Colorizer, add_color
-from colorlib.colorize.export import SaveError
+from colorlib.colorize.export import NOTE, SaveError
 from colorlib.colorize.tone import restore_tone
 from colorlib.photo import PhotoError, count_pictures
 from colorlib.system import replacing
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")  # and an animated .gif
 SOUNDS = ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3")  # copied into an MP4 as they are; others become AAC
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 ENCODER = {"crf": "18", "preset": "veryfast"}  # of x264: hardly a loss that one sees
 BT709 = 1  # FFmpeg's number of the colors, the curve and the matrix of HDTV
 TRUST = 0.1  # difference in scaled L, 5 units of L*, at which a moved color counts e⁻¹ of its share
@@ -124,12 +125,16 @@ def colorize_video(
             raise PhotoError(f"{src.name}: it is {first.width}×{first.height} px, and H.264 needs 2×2 at least")
         with av.open(src) as film, replacing(dst) as temporary, av.open(temporary, "w", format="mp4") as out:
             moving = film.streams.video[0]
-            shown = _add_picture(out, moving, _upright(first, first).size)
+            out.metadata["comment"] = NOTE
+            shown = _add_picture(out, moving, first)
             pass_on = {sound: _add_sound(out, sound) for sound in film.streams.audio[:1]}
             painted = _one_ahead(paint, starmap(look, _frames(film, first, pass_on)))
             total = moving.frames or round((film.duration or 0) / av.time_base * (moving.average_rate or 0))
             bar = tqdm(painted, total=total or None, desc=src.name, unit="frame", disable=not progress)
+            last = None
             for done, frame in enumerate(bar, start=1):
+                # MP4 wants times that rise: those of H.264 in an AVI may not
+                last = frame.pts = frame.pts or 0 if last is None else max(frame.pts or 0, last + 1)
                 out.mux(shown.encode(frame))
                 if on_frame:
                     on_frame(done, total)
@@ -158,20 +163,24 @@ def _upright(frame: Any, first: Any) -> Image.Image:
     return Image.fromarray(rgb[: len(rgb) // 2 * 2, : rgb.shape[1] // 2 * 2])
 
 
-def _add_picture(out: Any, moving: Any, size: tuple[int, int]) -> Any:
-    """The H.264 stream, of a size (width, height), for the colored frames of the stream `moving`."""
+def _add_picture(out: Any, moving: Any, first: Any) -> Any:
+    """The H.264 stream for the colored frames of the stream `moving`, of which `first` is the first."""
     shown = out.add_stream("libx264", moving.average_rate or 25, ENCODER)
-    shown.width, shown.height = size
+    shown.width, shown.height = _upright(first, first).size
     shown.pix_fmt, context = "yuv420p", shown.codec_context
-    context.time_base, context.sample_aspect_ratio = moving.time_base, moving.sample_aspect_ratio or 1
+    aspect = moving.sample_aspect_ratio or 1  # of a pixel
+    context.time_base = moving.time_base
+    context.sample_aspect_ratio = 1 / aspect if round(first.rotation / 90) % 2 else aspect
     context.colorspace = context.color_primaries = context.color_trc = BT709
     return shown
 
 
 def _add_sound(out: Any, sound: Any) -> Callable[[Any], None]:
     """Make a function that passes packets of a clip's sound on to the new one: as they are, or as AAC."""
-    is_copied = sound.codec_context.codec.canonical_name in SOUNDS
-    heard = out.add_stream_from_template(sound) if is_copied else out.add_stream("aac", sound.rate)
+    name = sound.codec_context.codec.canonical_name
+    is_copied = name in SOUNDS and (name != "mp3" or sound.rate >= 16000)  # slower ones do not go into an MP4
+    rate = sound.rate if sound.rate in AAC_RATES else 48000
+    heard = out.add_stream_from_template(sound) if is_copied else out.add_stream("aac", rate)
 
     def pass_on(packet: Any) -> None:
         if is_copied and packet.dts is not None:

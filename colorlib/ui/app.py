@@ -115,12 +115,16 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         shown = [picture, status, palette, repaint, vividness, save, download]
 
         def color_by(session: Session, network: str, scale: int, vividness: float, *steering: Any) -> None:
+            if session is None:  # the server was started again, or the tab was asleep for long
+                raise ValueError("the page has forgotten this photo: reload it")
             tone, reference, given, swatches = steering or (False, "none", [], [])
             changes = [(swatch["was"], swatch["now"]) for swatch in swatches]
             own = {"hints": [Hint(*hint) for hint in given], "reference": None if reference == "none" else reference}
             session.predict(networks[network], scale, tone, changes, vividness=vividness, **own)
 
         def draw(session: Session, given: list, saturation: float, amount: float, aim: Hint | None) -> gr.Image:
+            if session is None or session.ab is None:  # a new photo, which `show` is about to color
+                return gr.skip()
             mixed = wipe(session.gray, session.preview(saturation), amount)
             marked = draw_hints(mixed, [Hint(*hint) for hint in given], aim)
             return gr.Image(marked, alt_text=f"{session.name}, colored by the network")
@@ -166,12 +170,12 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
             (x, y), (width, height) = event.index, session.small.size
             return add_hint(given, color, x / max(1, width - 1), y / max(1, height - 1))
 
-        def save_clip(path: str, saturation: float, network: str, scale: int, vividness: float) -> gr.Video:
+        def save_clip(path: str, saturation: float, network: str, scale: int, vividness: float, tone: bool) -> gr.Video:
             def write(folder: Path) -> Path:
                 target, by = folder / f"{Path(path).stem}-colorized.mp4", networks[network]
                 options = {"vividness": vividness, "render_size": int(scale) * by.config.image_size, "progress": False}
-                options["on_frame"] = lambda *frames: gr.Progress()(frames, unit="frames")
-                return colorize_video(path, target, by, saturation=saturation, **options)
+                options["on_frame"] = lambda done, total: gr.Progress()((done, total or None), unit="frames")
+                return colorize_video(path, target, by, saturation=saturation, restore=tone, **options)
 
             return gr.Video(_kept(write), visible=True, label=f"{Path(path).name}, colored by the network")
 
@@ -190,6 +194,8 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
                 with zipfile.ZipFile(folder / "colorized.zip", "w") as archive:
                     paths = [path for *_, path in known[: -len(samples)]]
                     _each(gr.Progress().tqdm(paths, unit="photos"), add_photo)
+                    if not archive.namelist():
+                        raise ValueError("none of the photos could be saved")
                 return folder / "colorized.zip"
 
             return _offer(write)
@@ -217,7 +223,8 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         gr.on([amount.input, aim.change], in_words(draw), drawn, picture, show_progress="hidden", **often)
         save.click(in_words(save_photo), [saturation, *options], download)
         save_all.click(in_words(save_photos), [photos, saturation, *options], download, concurrency_limit=1)
-        color_clip.click(in_words(save_clip), [clip, saturation, network, scale, vividness], video, concurrency_limit=1)
+        seen = [clip, saturation, network, scale, vividness, tone]
+        color_clip.click(in_words(save_clip), seen, video, concurrency_limit=1)
     return page.queue(default_concurrency_limit=4)
 
 
@@ -264,8 +271,10 @@ def in_words(action: Callable[..., Any]) -> Callable[..., Any]:
     def told(*values: Any, **named: Any) -> Any:
         try:
             return action(*values, **named)
-        except (ValueError, OSError) as error:
-            raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from error
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            is_gone = isinstance(error, FileNotFoundError)
+            words = "this file was deleted, as all are after an hour: upload it again" if is_gone else str(error)
+            raise gr.Error(html.escape(words), duration=None, print_exception=False) from error
 
     return told
 

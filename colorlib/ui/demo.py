@@ -11,7 +11,7 @@ from pathlib import Path
 import ipywidgets as W
 import numpy as np
 
-from colorlib.colorize import Colorizer, Hint, colorize_video, is_video
+from colorlib.colorize import Colorizer, Hint, colorize_video, colorized_name, is_video
 from colorlib.data import sample_photos
 from colorlib.photo import PHOTO_SUFFIXES, Photo
 from colorlib.system import outputs_dir
@@ -150,7 +150,7 @@ class ColorizeDemo(W.VBox):
             for path in clips:
                 try:
                     self._color_clip(path)
-                except (ValueError, OSError) as error:
+                except (ValueError, OSError, ModuleNotFoundError) as error:
                     errors.append(str(error))
         if errors:
             raise ValueError("; ".join(errors))
@@ -179,7 +179,7 @@ class ColorizeDemo(W.VBox):
             self.status.say(f"Coloring {path.name}: frame {done} of {total or 'many'} …")
 
         start, colorizer = time.perf_counter(), self.networks[self.network.value]
-        options = {"saturation": self.saturation.value, "vividness": self.vividness.value}
+        options = {"saturation": self.saturation.value, "vividness": self.vividness.value, "restore": self.tone.value}
         options["render_size"] = self.scale.value * colorizer.config.image_size
         target = outputs_dir() / "demo" / f"{path.stem}-colorized.mp4"
         saved = colorize_video(path, target, colorizer, progress=False, on_frame=say, **options)
@@ -210,6 +210,8 @@ class ColorizeDemo(W.VBox):
             Session(content, name)  # an error for a broken one, before it can be chosen
             self.references[name] = content
             self.reference_choice.options = list(self.references)
+            if name == self.reference_choice.value:  # another file of this name
+                self._choose_reference()
             self.reference_choice.value = name
 
     def show_photo(self, photo: Photo, name: str = "photo") -> None:
@@ -303,6 +305,8 @@ class ColorizeDemo(W.VBox):
         start, saved = time.perf_counter(), []
         for session in sessions:
             self.status.say(f"Saving {session.name} …")
+            if colorized_name(session.name) in [path.name for path in saved]:
+                session.name = f"{len(saved) + 1}-{session.name}"
             saved.append(session.save(outputs_dir() / "demo", self.saturation.value))
         self._say_saved(saved, start)
 

@@ -44,6 +44,7 @@ class TrainingStepper(W.VBox):
         steps = ("One step", 1), ("Ten steps", 10), (f"An epoch ({epoch} steps)", epoch)
         button = partial(C.button, status=self.status)
         buttons = [button(text, "step-forward", f"train on {n} batches", partial(self.step, n)) for text, n in steps]
+        self.task: asyncio.Future | None = None
         self.running = W.ToggleButton(value=False, layout={"width": "auto"})
         self.running.observe(self._run_or_pause, "value")
         anew = button("Start anew", "refresh", "forget what was learned", self.start)
@@ -87,7 +88,7 @@ class TrainingStepper(W.VBox):
     def _run_or_pause(self, *_: object) -> None:
         running = self.running
         running.description, running.icon = ("Pause", "pause") if running.value else ("Run", "play")
-        if running.value:
+        if running.value and (self.task is None or self.task.done()):  # else the loop has not noticed the pause
             self.task = asyncio.ensure_future(self._run())
 
     async def _run(self) -> None:

@@ -244,3 +244,7 @@ def test_vividness_and_recolored_palettes_reach_the_picture(colorizer):
     worn = (weights * torch.cdist(palette.colors[0], palette.colors[0, :1]).lt(0.02)[..., None]).sum(0)
     assert change.norm(dim=0)[worn > worn.median()].mean() > change.norm(dim=0)[worn < worn.median()].mean()
     assert torch.equal(colorizer.predict(photo, recolor=[(code, code)]), before)
+    large = colorizer.predict(photo, recolor=[(code, "navy")], render_size=64) - colorizer.predict(
+        photo, render_size=64
+    )
+    assert (F.adaptive_avg_pool2d(large, change.shape[1:])[0] - change).abs().mean() < 0.05 * change.abs().mean()

@@ -13,24 +13,25 @@ from conftest import Constant, blobs
 from PIL import Image
 
 from colorlib.colorize import Colorizer, SteadyColors, colorize_video, is_video, video
+from colorlib.colorize.export import NOTE
 from colorlib.config import Config
 
 COLORIZER = Colorizer(Constant(0.1, -0.1), Config(width=4, depth=4, image_size=16), "float32")
 
 
-def make_clip(path, codec="libx264", sound="aac"):
+def make_clip(path, codec="libx264", sound="aac", rate=48000):
     """A clip of six frames, 10 a second, whose gray changes from frame to frame, with a beep."""
     with av.open(path, "w") as out:
         shown = out.add_stream(codec, 10)
         shown.width, shown.height, shown.pix_fmt = 64, 48, "yuv420p"
-        heard = out.add_stream(sound, 48000) if sound else None
+        heard = out.add_stream(sound, rate) if sound else None
         for number in range(6):
             picture = np.full((48, 64, 3), 60 + 20 * number, np.uint8)
             out.mux(shown.encode(av.VideoFrame.from_ndarray(picture)))
         out.mux(shown.encode())
         if heard:
-            beep = av.AudioFrame.from_ndarray(np.zeros((1, 4800 * 6), np.int16), "s16", "mono")
-            beep.sample_rate, beep.pts, beep.time_base = 48000, 0, Fraction(1, 48000)
+            beep = av.AudioFrame.from_ndarray(np.zeros((1, rate * 6 // 10), np.int16), "s16", "mono")
+            beep.sample_rate, beep.pts, beep.time_base = rate, 0, Fraction(1, rate)
             out.mux([*heard.encode(beep), *heard.encode()])
     return path
 
@@ -68,6 +69,15 @@ def test_an_animated_gif_of_odd_size_is_a_clip(tmp_path):
     assert is_video(tmp_path / "a.gif") and not is_video(tmp_path / "still.gif") and not is_video("a.jpg")
     frames, times, _ = read_clip(colorize_video(tmp_path / "a.gif", tmp_path / "a.mp4", COLORIZER, progress=False))
     assert [frame.shape for frame in frames] == [(20, 30, 3)] * 3 and times == pytest.approx([0, 0.1, 0.4])
+
+
+def test_times_that_go_back_and_a_sound_that_mp4_lacks(tmp_path):
+    path = make_clip(tmp_path / "a.avi", "libx264", "pcm_s16le", 22254)  # an AVI gives H.264's times in another order
+    out = colorize_video(path, tmp_path / "a.mp4", COLORIZER, progress=False)
+    frames, times, sound = read_clip(out)
+    assert len(frames) == 6 and (np.diff(times) > 0).all() and sound == ["aac"]
+    with av.open(out) as film:
+        assert film.metadata["comment"] == NOTE
 
 
 def test_clips_of_phones_are_turned():

@@ -126,15 +126,19 @@ def test_uploads_join_the_gallery_and_broken_ones_are_named(page, tmp_path, monk
 def test_a_clip_is_colored_by_the_settings_of_the_page(page, tmp_path, monkeypatch):
     def colorize_video(src, dst, colorizer, **options):
         assert options.pop("on_frame") and options == {
-            "saturation": 0.5, "vividness": 0.2, "render_size": 64, "progress": False
+            "saturation": 0.5, "vividness": 0.2, "render_size": 64, "progress": False, "restore": True
         }  # fmt: skip
         dst.write_bytes(Path(src).read_bytes())
         return dst
 
     monkeypatch.setattr(app, "colorize_video", colorize_video)
     (tmp_path / "sea.mov").write_bytes(b"clip")
-    video = call(page, "save_clip", str(tmp_path / "sea.mov"), 0.5, "small", 2, 0.2)
+    video = call(page, "save_clip", str(tmp_path / "sea.mov"), 0.5, "small", 2, 0.2, True)
     assert video.visible and video.label == "sea.mov, colored by the network"
+
+
+def test_a_new_photo_is_not_drawn_before_it_is_colored(page):
+    assert call(page, "draw", Session(blobs(0)), [], 1.0, 1.0, None) == gr.skip()
 
 
 def test_clicks_and_sliders_become_hints(page):
@@ -148,6 +152,13 @@ def test_what_is_wrong_is_said_in_words(page, tmp_path):
     with pytest.raises(gr.Error) as caught:
         call(page, "open_chosen", event(0), [("", "", str(tmp_path / "<b>.jpg"))])
     assert caught.value.message == "&lt;b&gt;.jpg: not an image file that can be read"
+    with pytest.raises(gr.Error, match="after an hour: upload it again"):
+        call(page, "open_chosen", event(0), [("", "", str(tmp_path / "gone.jpg"))])
+    with pytest.raises(gr.Error, match="forgotten this photo: reload it"):
+        call(page, "save_photo", 1.0, None, "small", 1, 0.2)
+    with pytest.raises(gr.Error, match="none of the photos could be saved"):
+        known = [("", "", str(tmp_path / "gone.jpg")), *([("", "", "")] * 11)]
+        call(page, "save_photos", known, 1.0, Session(sample_photos()[0]), "small", 1, 0.2)
 
 
 def test_a_missing_or_damaged_run_is_said(outputs, capsys):

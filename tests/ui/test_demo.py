@@ -128,6 +128,10 @@ def test_several_uploads_at_once_join_the_gallery_and_are_saved_together(demo, o
     for name in demo.uploads:
         saved = Image.open(outputs / "demo" / f"{Path(name).stem}-colorized.png")
         assert np.array_equal(np.asarray(saved), demo.networks["the one given"].colorize(files[name], 0.5))
+    upload(demo.upload, {"two.PNG": files["one.png"]})
+    demo.save_all.click()
+    assert "Saved one-colorized.png, two-colorized.png, 3-two-colorized" in demo.status.value, "none is overwritten"
+    demo.uploads["two.PNG"].children[-1].click()
     before = demo.result.value
     demo.uploads["two.png"].children[-1].click()  # the "×"
     assert list(demo.uploads) == ["one.png"] and demo.save_all.layout.display == "none" and demo.result.value == before
@@ -196,6 +200,7 @@ def test_clips_are_colored_as_files_and_shown(demo, outputs, tmp_path, monkeypat
     demo.saturation.value, demo.scale.value = 0.5, 2
     upload(demo.upload, {"film.mov": b"film", "one.png": png(blobs(1))})
     options = {"saturation": 0.5, "vividness": demo.vividness.value, "render_size": 64, "progress": False}
+    options["restore"] = False
     assert asked == [(b"film", demo.networks["the one given"], options)] and "film.mov: frame 1 of 2" in said[0]
     assert demo.session.name == "one.png" and list(demo.uploads) == ["one.png"]
     assert "Saved film-colorized.mp4" in demo.status.value and "<a download" in demo.status.value
@@ -218,6 +223,9 @@ def test_a_reference_and_a_closer_look(demo, colorizer):
     upload(demo.reference_upload, {"mine.png": content})
     demo.scale.value = 2
     expected = colorizer.colorize(CHELSEA, reference=content, render_size=64)
+    assert np.abs(demo.color - expected.astype(int)).mean() < 1
+    upload(demo.reference_upload, {"mine.png": (other := png(blobs(4)))})  # another one of this name
+    expected = colorizer.colorize(CHELSEA, reference=other, render_size=64)
     assert np.abs(demo.color - expected.astype(int)).mean() < 1
     upload(demo.reference_upload, {"broken.png": b"no photo"})
     assert failed(demo, "broken.png: not an image") and demo.reference_choice.value == "mine.png"
