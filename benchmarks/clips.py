@@ -30,10 +30,9 @@ from colorlib.photo import read_photo
 RESULTS = Path(__file__).parent / "results"
 SIZE, FRAMES = (320, 180), 24  # of a clip made from a photo
 SPEED_SIZE, SPEED_FRAMES = (640, 360), 100
+# frame → left edge and top edge, shares of the room there is; width, share of the photo's
 Motion = Callable[[int], tuple[float, float, float]]
-MOTIONS: dict[
-    str, Motion
-] = {  # frame → left edge, top edge (shares of the room there is), width (share of the photo's)
+MOTIONS: dict[str, Motion] = {
     "pan": lambda t: (0.2 + 0.6 * t / FRAMES, 0.4, 0.6),
     "zoom": lambda t: (0.5, 0.5, 0.9 - 0.4 * t / FRAMES),
     "shaking hand": lambda t: (0.5 + 0.04 * np.sin(1.7 * t), 0.5 + 0.04 * np.cos(2.3 * t), 0.7),
