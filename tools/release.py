@@ -72,10 +72,10 @@ The photos themselves have a colorfulness of {truth:.1f}.
 ## Biases that we saw
 
 Day skies, lawns and fur get a likely hue, usually too little of it. Strong colors that lightness does not give away are
-missing: a red saucer and the red side of an eye's inside come out gray, an orange space suit tan, a blue backdrop and a
-flag gray; a wooden table turns partly green. Even planes get a color by mistake: the moon becomes a blue sea, the cloth
-behind old coins glows red, one end of a lawn turns blue. Skin is hardly warmer than gray; the training photos hold few
-portraits, and we know nothing of how it treats different skins. Small things take the color of what is around.
+missing: a red saucer comes out brown, the inside of an eye gray-blue, an orange space suit tan, a flag gray; a wooden
+table turns partly green. Even planes get a color by mistake: the moon becomes a blue sea, the cloth behind old coins
+glows red, one end of a lawn turns gray-blue. Skin is little warmer than gray; the training photos hold few portraits,
+and we know nothing of how it treats different skins. Small things take the color of what is around.
 
 ## Limits
 
