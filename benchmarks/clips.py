@@ -3,7 +3,7 @@
     python benchmarks/clips.py                      # about three minutes on two CPU cores; needs no data
     python benchmarks/clips.py --data data/val2017  # with the first 8 photos of a folder
 
-Prints a table and writes it to benchmarks/results/clips.csv. The clips are made from photos by known motions, so that
+Prints a table and writes it to benchmarks/clips.csv. The clips are made from photos by known motions, so that
 the true colors are known, and where each pixel of a frame was in the frame before. Flicker is the mean change of a
 pixel's (a*, b*) along that motion; the photo's own is 0.
 """
@@ -27,7 +27,7 @@ from colorlib.data import find_images, sample_photos
 from colorlib.metrics import calculate_psnr
 from colorlib.photo import read_photo
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
 SIZE, FRAMES = (320, 180), 24  # of a clip made from a photo
 SPEED_SIZE, SPEED_FRAMES = (640, 360), 100
 # frame → left edge and top edge, shares of the room there is; width, share of the photo's
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--data", help="folder of photos, of which 8 are used; default: the sample photos")
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
     parser.add_argument("--steadiness", type=float, nargs="+", default=[0.85], help="beside 0 (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for the table")
     parser.add_argument("--quick", action="store_true", help="one photo and a short clip: does everything run?")
     options = parser.parse_args(arguments)
     paths = find_images(options.data) if options.data else sample_photos()
