@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from colorlib.photo import open_image, read_alpha, read_photo, to_tensor
+from colorlib.photo import count_pictures, open_image, read_alpha, read_photo, to_tensor
 
 ORIENTATION = 0x0112  # the EXIF tag
 LOSSY = {"quality": 95, "subsampling": 0}
@@ -217,3 +217,11 @@ def test_to_tensor_copies_a_picture():
     assert tensor.dtype == torch.float32 and tensor[:, 3, 5].tolist() == pytest.approx((picture()[3, 5] / 255).tolist())
     tensor.zero_()
     assert np.array_equal(array, picture())
+
+
+def test_pictures_are_counted_but_for_a_phones_previews(tmp_path):
+    first, *others = (Image.new("RGB", (16, 16), color) for color in ("red", "green", "blue"))
+    for name, kind, count in (("a.tiff", "TIFF", 3), ("a.gif", "GIF", 3), ("a.jpg", "MPO", 1), ("b.jpg", "JPEG", 1)):
+        more = {"save_all": True, "append_images": others} if kind != "JPEG" else {}
+        first.save(tmp_path / name, kind, **more)
+        assert count_pictures(tmp_path / name) == count, name

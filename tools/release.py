@@ -95,7 +95,8 @@ def model_card(release: Path) -> str:
     wins, photos = count_wins(colored)
     cores = "one core" if environment["cores"] == 1 else f"{environment['cores']} cores"
     rises = (history["learning_rate"].diff() > 0).sum()  # where a training went on from the weights of the one before
-    parts = f", in {rises + 1} parts, each from the weights of the one before" if rises else ""
+    joined = ", each from the weights of the one before; `config.json` has their epochs together"
+    parts = f", in {rises + 1} parts{joined}" if rises else ""
     rows = []
     for row in compare_methods(colored).itertuples():
         metric = METRICS[row.metric]

@@ -80,10 +80,15 @@ def test_times_that_go_back_and_a_sound_that_mp4_lacks(tmp_path):
         assert film.metadata["comment"] == NOTE
 
 
-def test_clips_of_phones_are_turned():
+def test_clips_of_phones_are_turned(tmp_path):
     rgb = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
     frame = SimpleNamespace(width=6, height=5, rotation=-90, to_ndarray=lambda **_: rgb)
     assert np.array_equal(video._upright(frame, frame), np.rot90(rgb, -1)[:, :4])
+    moving = SimpleNamespace(average_rate=10, time_base=Fraction(1, 10), sample_aspect_ratio=Fraction(4, 3))
+    with av.open(tmp_path / "a.mp4", "w") as out:
+        shown = video._add_picture(out, moving, frame)
+        assert (shown.width, shown.height) == (4, 6)
+        assert shown.codec_context.sample_aspect_ratio == Fraction(3, 4), "a pixel is turned, too"
 
 
 def test_an_interrupt_leaves_what_was_there(tmp_path):

@@ -61,6 +61,10 @@ def test_a_run_goes_on_until_it_is_paused_or_fails(stepper):
         while len(stepper.losses) < 3:
             await asyncio.sleep(0.01)
         assert stepper.running.description == "Pause"
+        only = stepper.task
+        stepper.running.value = False
+        stepper.running.value = True  # before the loop has noticed the pause: it is not doubled
+        assert stepper.task is only
         stepper.start()
         while len(stepper.losses) < 2:  # a new start does not end it
             assert stepper.running.value
