@@ -71,17 +71,19 @@ def decode_lab(L: Tensor, ab: Tensor) -> Tensor:
     return torch.cat([(L + 1) * L_HALF_RANGE, ab * AB_RANGE], dim=-3)
 
 
-def lab_to_rgb_image(L: Tensor, ab: Tensor) -> np.ndarray:
+def lab_to_rgb_image(L: Tensor, ab: Tensor, deep: bool = False) -> np.ndarray:
     """Turn scaled L (1, H, W) and ab (2, H, W) into an ordinary picture: uint8 (H, W, 3), rounded to the nearest level.
 
-    A batch of one, (1, 1, H, W) and (1, 2, H, W), will do too; `ValueError` for more than one picture.
+    A batch of one, (1, 1, H, W) and (1, 2, H, W), will do too; `ValueError` for more than one picture. A `deep` one is
+    uint16.
     """
     L, ab = (t.squeeze(0) if t.ndim == 4 and len(t) == 1 else t for t in (L, ab))
     if L.ndim != 3 or ab.ndim != 3:
         shapes = f"L {tuple(L.shape)} and ab {tuple(ab.shape)}"
         raise ValueError(f"expected one picture, L (1, H, W) and ab (2, H, W), got {shapes}; pass them one by one")
     rgb = lab_to_rgb(decode_lab(L.detach().float(), ab.detach().float()))
-    return (rgb * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    top, dtype = (65535, torch.uint16) if deep else (255, torch.uint8)
+    return (rgb * top).round().to(dtype).permute(1, 2, 0).cpu().numpy()
 
 
 def _unclamped_rgb(lab: Tensor) -> Tensor:

@@ -48,8 +48,9 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
     name = Path(source).name if is_path else "the image"
     if isinstance(source, np.ndarray):
         gray_or_rgb = source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)
-        if source.dtype != np.uint8 or not gray_or_rgb or not source.size:
-            raise PhotoError(f"expected a uint8 array (H, W, 3) or (H, W), got {source.dtype} {source.shape}")
+        if not ((source.dtype == np.uint8 and gray_or_rgb) or is_deep(source)) or not source.size:
+            kinds = "a uint8 array (H, W, 3) or (H, W), or a uint16 one (H, W)"
+            raise PhotoError(f"expected {kinds}, got {source.dtype} {source.shape}")
         source = Image.fromarray(source)
     elif isinstance(source, bytes):
         source = io.BytesIO(source)
@@ -66,6 +67,8 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}×{image.height} px, the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
                 raise PhotoError(f"{name}: too many pixels to open safely ({size}): save it smaller first")
+            if not is_open:
+                image.filename = ""  # else Pillow maps an uncompressed TIFF into memory, and garbles a turned one
             yield image
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no photo {os.fspath(source)!r}: check the path") from error
@@ -87,7 +90,8 @@ def read_photo(source: Photo, managed: bool = True) -> Image.Image:
     on white.
 
     Args:
-        source: A path, the bytes of a file, a Pillow image of any mode, or a uint8 array (H, W, 3) or (H, W).
+        source: A path, the bytes of a file, a Pillow image of any mode, or an array: uint8 (H, W, 3) or (H, W), or
+            uint16 (H, W).
         managed: Apply the file's ICC profile, if it is a sound one; False takes RGB values for sRGB whatever their
             profile says, as scores in the literature do.
 
@@ -104,6 +108,23 @@ def read_photo(source: Photo, managed: bool = True) -> Image.Image:
     if rgb is not source:
         rgb.info = {}  # whoever reads it again must not turn it, or apply its profile, a second time
     return rgb
+
+
+def read_deep_photo(source: Photo) -> Image.Image | np.ndarray:
+    """Read a photo as `read_photo` does, but one of 16-bit gray with all its bits: uint16 (H, W)."""
+    with open_image(source) as image:
+        is_gray16 = image.mode.startswith("I;16") and not image.has_transparency_data
+        if is_gray16:
+            gray = np.asarray(_upright(image)) / 257
+            ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+            ramp.info["icc_profile"] = image.info.get("icc_profile")
+            tones = np.asarray(_to_rgb(ramp, managed=True))[0, :, 0]  # what the profile makes of each 8-bit level
+    return (np.interp(gray, range(256), tones) * 257).round().astype(np.uint16) if is_gray16 else read_photo(source)
+
+
+def is_deep(photo: Photo) -> bool:
+    """Whether a photo is 16-bit gray in an array, as `read_deep_photo` reads it."""
+    return isinstance(photo, np.ndarray) and photo.dtype == np.uint16 and photo.ndim == 2
 
 
 def read_alpha(source: Photo) -> Image.Image | None:
@@ -135,7 +156,9 @@ def resize_photo(image: Image.Image, size: int) -> np.ndarray:
 
 
 def to_tensor(picture: np.ndarray) -> Tensor:
-    """Turn a uint8 (H, W, 3) picture into a float32 tensor (3, H, W) with values in [0, 1]."""
+    """Turn a uint8 (H, W, 3) picture, or uint16 gray (H, W), into a float32 tensor (3, H, W), values in [0, 1]."""
+    if is_deep(picture):
+        return torch.from_numpy(picture / np.float32(65535)).expand(3, -1, -1)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 

@@ -44,6 +44,11 @@ def blobs(number: int, height: int = 40, width: int = 48) -> np.ndarray:
     return ((np.stack(waves, axis=-1) / 2.8 + 0.5) * 255).round().astype(np.uint8)
 
 
+def files(folder: Path) -> list[str]:
+    """The names of all files in a folder and below it, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def assert_same(a, b) -> None:
     """Two states, of tensors, numbers, lists and dicts, are equal bit for bit."""
     torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -1,20 +1,16 @@
-"""Lab color, held against scikit-image, published values and the 8-bit colors themselves."""
+"""Lab color, held against scikit-image and the 8-bit colors themselves."""
 
 import numpy as np
 import pytest
 import skimage.color
 import torch
 
-from colorlib.color import decode_lab, encode_lab, lab_to_rgb, lab_to_rgb_image, out_of_gamut, rgb_to_lab
+from colorlib.color import encode_lab, lab_to_rgb, lab_to_rgb_image, out_of_gamut, rgb_to_lab
 
 
 def grid(*axes) -> torch.Tensor:
     """Every combination of three channels' values as one image: float64 (3, N, 1)."""
     return torch.from_numpy(np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1, 1))
-
-
-def color(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
 
 
 def oracle(function, image: torch.Tensor) -> torch.Tensor:
@@ -42,25 +38,6 @@ def test_lab_to_rgb_equals_scikit_image_also_out_of_gamut(dtype, tolerance):
     rgb = lab_to_rgb(LAB.to(dtype))
     torch.testing.assert_close(rgb, oracle(skimage.color.lab2rgb, LAB).to(dtype), atol=tolerance, rtol=0)
     assert rgb.min() == 0 and rgb.max() == 1
-
-
-@pytest.mark.parametrize(
-    ("rgb", "lab"),  # Lindbloom's CIE color calculator, sRGB, D65
-    [((1, 1, 1), (100.0, 0.0, 0.0)), ((0, 0, 0), (0.0, 0.0, 0.0)), ((128 / 255,) * 3, (53.585, 0.0, 0.0)),
-     ((1, 0, 0), (53.241, 80.092, 67.203)), ((0, 1, 0), (87.735, -86.183, 83.179)),
-     ((0, 0, 1), (32.297, 79.188, -107.860))],
-)  # fmt: skip
-def test_published_colors(rgb, lab):
-    torch.testing.assert_close(rgb_to_lab(color(*rgb)), color(*lab), atol=0.02, rtol=0)
-    torch.testing.assert_close(lab_to_rgb(color(*lab)), color(*rgb), atol=1e-3, rtol=0)
-
-
-def test_8_bit_colors_survive_the_round_trip():
-    levels = np.arange(0, 256, 3) / 255  # 86 levels, 0 and 255 among them
-    rgb = grid(levels, levels, levels).float()
-    lab = rgb_to_lab(rgb)
-    assert (lab_to_rgb(lab) - rgb).abs().max() < 1e-4, "much less than the half step that rounding forgives"
-    assert not out_of_gamut(lab).any(), "every sRGB color can be shown"
 
 
 def test_gradients_are_right_and_finite_where_the_curves_have_corners():
@@ -96,18 +73,11 @@ def test_wrong_input(function):
 def test_out_of_gamut():
     inside = [(50, 0, 0), (100, 0, 0), (0, 0, 0), (53.24, 80.09, 67.20)]
     outside = [(50, 127, 0), (100, 40, 0), (0, 30, 0), (50, 0, -120), (50, 0, 110)]
-    lab = torch.cat([color(*values) for values in inside + outside], dim=2)  # (3, 1, 9)
+    lab = torch.tensor(inside + outside).T[:, None]  # (3, 1, 9)
     assert out_of_gamut(lab).tolist() == [[False] * 4 + [True] * 5]
-    bright = rgb_to_lab(color(1, 1, 1)) + color(0.2, 0, 0)  # red, green, blue: 1.002
+    assert not out_of_gamut(rgb_to_lab(RGB.float())).any(), "every sRGB color can be shown"
+    bright = rgb_to_lab(torch.ones(3, 1, 1)) + torch.tensor([0.2, 0, 0]).view(3, 1, 1)  # red, green, blue: 1.002
     assert out_of_gamut(bright, tolerance=1e-3).all() and not out_of_gamut(bright, tolerance=5e-3).any()
-
-
-def test_scaling_is_exactly_the_documented_one():
-    lab = torch.tensor([[0.0, 25.0, 50.0, 100.0], [-128.0, -64.0, 0.0, 64.0], [128.0, 32.0, 0.0, -96.0]]).view(3, 1, 4)
-    L, ab = encode_lab(lab)
-    assert L.tolist() == [[[-1.0, -0.5, 0.0, 1.0]]]
-    assert ab.tolist() == [[[-1.0, -0.5, 0.0, 0.5]], [[1.0, 0.25, 0.0, -0.75]]]
-    assert torch.equal(decode_lab(L, ab), lab)
 
 
 def test_lab_to_rgb_image_gives_one_picture_back_and_rounds():

@@ -55,6 +55,18 @@ def test_failures_are_listed_and_change_the_exit_status(photo, tmp_path, capsys)
     assert f"failed: {tmp_path / 'b.jpg'}: b.jpg: not an image file that can be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [("nowhere", "there is no photo or folder 'nowhere'"), ("a.png --run none", "no run 'none'"),
+     ("a.png --saturation -1", "saturation must be 0"), ("a.png --hint left 0 #c03030", "could not convert string"),
+     ("a.png --reference nowhere.jpg", "there is no photo 'nowhere.jpg'")],
+)  # fmt: skip
+def test_why_it_cannot_begin_is_said(photo, tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert command.main([*arguments.split(), "-o", "out"]) == 2
+    assert f"error: {words}" in capsys.readouterr().err and not Path("out").exists()
+
+
 def test_ctrl_c_says_how_to_go_on(photo, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("colorlib.colorize.colorize_folder", Mock(side_effect=KeyboardInterrupt))
     assert command.main([str(photo), "-o", str(tmp_path / "out")]) == 130

@@ -92,17 +92,10 @@ def test_the_original_weights_start_the_same_with_all_options():
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize(("depth", "size"), [(4, (1, 1)), (4, (3, 200)), (7, (255, 257)), (5, (129, 64))])
-def test_any_size_comes_back(size, depth, options):
-    ab = small(depth, **options)(photo(1, *size))
-    assert ab.shape == (1, 2, *size) and ab.isfinite().all() and ab.abs().max() <= 1
-
-
-@pytest.mark.parametrize("options", OPTIONS)
 def test_padding_repeats_the_edge_on_the_right_and_below(options):
-    model, L = small(**options), photo(2, 21, 35)
-    padded = torch.from_numpy(np.pad(L.numpy(), ((0, 0), (0, 0), (0, 11), (0, 13)), mode="edge"))
-    torch.testing.assert_close(model(L), model(padded)[..., :21, :35])
+    model, L = small(**options), photo(2, 1, 35)
+    padded = torch.from_numpy(np.pad(L.numpy(), ((0, 0), (0, 0), (0, 15), (0, 13)), mode="edge"))
+    torch.testing.assert_close(model(L), model(padded)[..., :1, :35])
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (1, 32, 32), (1, 1, 1, 32, 32)])

@@ -185,16 +185,6 @@ def test_failures_show_both_errors_and_the_shares():
     assert len(chroma.axes) == 2 and len(chroma.legends[0].get_texts()) == 3, "one panel, and no outline to explain"
 
 
-def test_sample_grid_holds_the_pictures_themselves():
-    rows = [[data.coffee()[:32, :32], PHOTO[32:, 32:]], [GRAY[:32, :32], PHOTO[:32, :32]]]
-    expected = np.full((2 * 35 + 3, 2 * 35 + 3, 3), 255, np.uint8)
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            expected[y * 35 + 3 : y * 35 + 35, x * 35 + 3 : x * 35 + 35] = picture
-    grid = plots.sample_grid(rows, gap=3)
-    assert grid.dtype == np.uint8 and np.array_equal(grid, expected)
-
-
 @pytest.mark.slow
 def test_a_notebooks_own_figures_still_show_after_ours():
     """In a kernel, pyplot's first figure switches the display on; ours must not switch it off again."""

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from colorlib.checkpoint import find_run, load_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
@@ -23,9 +22,9 @@ from colorlib.colorize.swatches import recolor_palette
 from colorlib.colorize.tone import restore_tone
 from colorlib.colorize.transfer import transfer_colors
 from colorlib.config import Config
-from colorlib.model import ResidualBlock, UNet, UNetBlock
+from colorlib.model import UNet
 from colorlib.palette import Palette
-from colorlib.photo import Photo, read_photo, resize_photo, to_tensor
+from colorlib.photo import Photo, is_deep, read_photo, resize_photo, to_tensor
 from colorlib.system import pick_device, pick_precision
 
 RENDER_SIZES = range(16, 1025)  # sides of the square in which the network may look at a photo, px
@@ -38,7 +37,7 @@ class Colorizer:
 
     Args:
         model: A `UNet`, or any module with parameters that maps L (B, 1, H, W) to ab (B, 2, H, W). It stays as it is;
-            `network` is a copy for use, whose batch norms are folded into its convolutions.
+            `network` is a copy for use, in the precision.
         config: Its settings.
         precision: Of the arithmetic: "auto" (what the device is fast at, no difference to the eye), "float32", …
     """
@@ -47,7 +46,7 @@ class Colorizer:
         self.model, self.config = model.eval(), config
         self.device = next(model.parameters()).device
         self.dtype = getattr(torch, pick_precision(self.device, precision))
-        self.network = _fold_batch_norms(model).to(self.dtype, memory_format=torch.channels_last)
+        self.network = copy.deepcopy(self.model).to(self.dtype, memory_format=torch.channels_last)
 
     @classmethod
     def from_run(cls, run: str | os.PathLike | None = None, device: str | None = None, precision: str = "auto") -> Self:
@@ -55,10 +54,11 @@ class Colorizer:
         return cls(*load_model(find_run(run), pick_device(device)), precision)
 
     def colorize(self, photo: Photo, saturation: float = 1.0, restore: bool = False, **options: Any) -> np.ndarray:
-        """Color a photo at its own size, uint8 (H, W, 3); its lightness is kept.
+        """Color a photo at its own size, uint8 (H, W, 3), or uint16 if it is of 16 bits; its lightness is kept.
 
         Args:
-            photo: A path, a file's bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
+            photo: A path, a file's bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W). 16-bit gray counts with
+                8 bits, but for what `read_deep_photo` gives: a uint16 array (H, W).
             saturation: Factor on a* and b*, 0 for gray.
             restore: Stretch its tones first, see `restore_tone`.
             **options: As for `predict`.
@@ -66,7 +66,7 @@ class Colorizer:
         Raises:
             ValueError: If an option is out of its range, or a photo cannot be read (`PhotoError`).
         """
-        image = restore_tone(photo) if restore else read_photo(photo)
+        image = restore_tone(photo) if restore else photo if is_deep(photo) else read_photo(photo)
         return add_color(image, self.predict(image, **options), saturation)
 
     @torch.inference_mode()
@@ -141,7 +141,9 @@ class Colorizer:
 
 @torch.inference_mode()
 def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
-    """Give a photo's own L the colors ab: uint8 (H, W, 3) of its size; L* changes only where sRGB lacks the color.
+    """Give a photo's own L the colors ab, at its size; L* changes only where sRGB lacks the color.
+
+    The result is uint8 (H, W, 3), or uint16 for a photo of `read_deep_photo` with 16 bits.
 
     The scaled ab (1, 2, h, w) may have any size: `GuidedUpsampler` enlarges it, on its device. It goes strip by strip:
     12 megapixels of Lab at once would be 144 MB, and slow.
@@ -155,11 +157,13 @@ def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
     ab = _resize_ab(ab * saturation, (min(ab.shape[2], height), min(ab.shape[3], width)))
     small = image.resize((ab.shape[3], ab.shape[2]), Image.Resampling.BICUBIC)
     upsampler = GuidedUpsampler(_scaled_lab(small, ab.device)[0], ab, height, width)
-    colored = np.empty((height, width, 3), np.uint8)
+    deep = is_deep(photo)
+    colored = np.empty((height, width, 3), np.uint16 if deep else np.uint8)
     rows = max(1, (CPU_STRIP if ab.device.type == "cpu" else GPU_STRIP) // width)
     for top in range(0, height, rows):
-        L = _scaled_lab(image.crop((0, top, width, min(top + rows, height))), ab.device)[0]
-        colored[top : top + rows] = lab_to_rgb_image(L, upsampler.strip(L, top))
+        bottom = min(top + rows, height)
+        L = _scaled_lab(photo[top:bottom] if deep else image.crop((0, top, width, bottom)), ab.device)[0]
+        colored[top:bottom] = lab_to_rgb_image(L, upsampler.strip(L, top), deep)
     return colored
 
 
@@ -202,15 +206,3 @@ def _resize_ab(ab: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _mean_of_3x3(x: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel_size=3, stride=1)
-
-
-def _fold_batch_norms(model: nn.Module) -> nn.Module:
-    """Copy a network without its batch norms: in use, each is a fixed factor and shift of the convolution before it."""
-    names = {UNetBlock: [("conv", "norm")], ResidualBlock: [("conv1", "norm1"), ("conv2", "norm2")]}
-    model = copy.deepcopy(model).eval()
-    for block in model.modules():
-        for conv, norm in names.get(type(block), []):
-            layer = getattr(block, conv)
-            setattr(block, conv, fuse_conv_bn_eval(layer, getattr(block, norm), isinstance(layer, nn.ConvTranspose2d)))
-            setattr(block, norm, nn.Identity())
-    return model

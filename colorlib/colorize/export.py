@@ -2,10 +2,13 @@
 
 import os
 import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+import tifffile
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from colorlib import __version__
 from colorlib.photo import Photo, open_image, read_alpha
@@ -24,17 +27,21 @@ class SaveError(ValueError):
     """A picture that cannot be written; the message names the file, says why and what to do."""
 
 
-def colorized_name(path: str | os.PathLike) -> str:
-    """Name the file of a photo's colored version: "cat.PNG" → "cat-colorized.png"; ".jpg" for an unknown suffix."""
-    path = Path(path)
+def colorized_name(path: str | os.PathLike, clip: bool = False) -> str:
+    """Name the file of a photo's colored version, or of a clip's.
+
+    "cat.PNG" → "cat-colorized.png", "cat.gif" → "cat.gif-colorized.jpg", "cat.mov", a clip → "cat.mov-colorized.mp4".
+    """
+    path, (kinds, other) = Path(path), ((".mp4",), ".mp4") if clip else (FORMATS, ".jpg")
     suffix = path.suffix.lower()
-    return f"{path.stem}-colorized{suffix}" if suffix in FORMATS else f"{path.name}-colorized.jpg"
+    return f"{path.stem}-colorized{suffix}" if suffix in kinds else f"{path.name}-colorized{other}"
 
 
 def save_picture(path: str | os.PathLike, picture: np.ndarray, source: Photo | None = None) -> Path:
     """Write a colored picture, uint8 (H, W, 3), and return its path; an earlier file stays as it was if anything fails.
 
-    The suffix names the format: JPEG, PNG, WebP, TIFF or BMP; missing folders are made. The file gets sRGB's ICC
+    The suffix names the format: JPEG, PNG, WebP, TIFF or BMP; missing folders are made. A picture may also be uint16:
+    PNG and TIFF keep its 16 bits, the others get 8. The file gets sRGB's ICC
     profile, and a description that says that its colors are predicted. From the source, the photo that was colored, it
     takes transparency, where its format can hold it, camera, date, place and authors (EXIF), and resolution (DPI).
 
@@ -46,8 +53,11 @@ def save_picture(path: str | os.PathLike, picture: np.ndarray, source: Photo | N
     if path.suffix.lower() not in FORMATS:
         raise SaveError(f"{path.name}: pictures are saved as {', '.join(FORMATS)}, not as {path.suffix or 'nothing'!r}")
     kind = Image.registered_extensions()[path.suffix.lower()]
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise SaveError(f"{path.name}: expected a uint8 picture (H, W, 3), got {picture.dtype} {picture.shape}")
+    if picture.dtype not in (np.uint8, np.uint16) or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise SaveError(f"{path.name}: expected uint8 or uint16 (H, W, 3), got {picture.dtype} {picture.shape}")
+    deep = picture if picture.dtype == np.uint16 and kind in ("PNG", "TIFF") else None
+    if picture.dtype == np.uint16:
+        picture = (picture / 257).round().astype(np.uint8)
     image, source = Image.fromarray(picture), picture if source is None else source
     options = QUALITY | {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()}
     with open_image(source) as original:
@@ -58,7 +68,10 @@ def save_picture(path: str | os.PathLike, picture: np.ndarray, source: Photo | N
         image = _lift_off_white(picture, alpha, path)
     try:
         with replacing(path) as temporary:
-            image.save(temporary, format=kind, **options)
+            if deep is None:
+                image.save(temporary, format=kind, **options)
+            else:
+                (_save_png16 if kind == "PNG" else _save_tiff16)(temporary, deep, options)
     except OSError as error:
         words = f"({error.strerror or error}): make room there, or choose another folder or name"
         raise SaveError(f"{path.name} cannot be written to {path.parent} {words}") from error
@@ -76,6 +89,33 @@ def _lift_off_white(picture: np.ndarray, alpha: Image.Image, path: Path) -> Imag
     image = Image.fromarray((255 - (255 - picture) / share).clip(0, 255).round().astype(np.uint8))
     image.putalpha(alpha)
     return image
+
+
+def _save_png16(path: Path, picture: np.ndarray, options: dict[str, Any]) -> None:
+    """Write uint16 (H, W, 3) as a PNG, which Pillow cannot; its chunks of a tiny picture say all but the pixels."""
+    height, width, _ = picture.shape
+    lines = picture.astype(">u2").view(np.uint8).reshape(height, -1)
+    lines[1:] -= lines[:-1].copy()  # from the line above, modulo 256: what filter 2 means
+    pixels = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0),  # 16 bits, RGB
+        b"IDAT": zlib.compress(np.insert(lines, 0, 2, axis=1)),
+    }
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, data, _ in PngImagePlugin.getchunks(Image.new("RGB", (1, 1)), **options):
+            PngImagePlugin.putchunk(file, name, pixels.get(name, data))
+
+
+def _save_tiff16(path: Path, picture: np.ndarray, options: dict[str, Any]) -> None:
+    """Write uint16 (H, W, 3) as a TIFF, which Pillow cannot; of EXIF, it gets the texts."""
+    exif = Image.Exif()
+    exif.load(options["exif"])
+    texts = [(tag, "s", 0, value.encode(), True) for tag, value in exif.items() if isinstance(value, str)]
+    resolution = {"resolution": options["dpi"], "resolutionunit": "INCH"} if "dpi" in options else {}
+    tifffile.imwrite(
+        path, picture, photometric="rgb", iccprofile=options["icc_profile"], software=False, metadata=None,
+        extratags=texts, **resolution,
+    )  # fmt: skip
 
 
 def _exif(original: Image.Image) -> bytes:

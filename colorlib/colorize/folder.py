@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ImageOps
 from tqdm import tqdm
 
 from colorlib.colorize.colorizer import Colorizer
 from colorlib.colorize.export import colorized_name, save_picture
 from colorlib.colorize.video import VIDEO_SUFFIXES, SteadyColors, colorize_video, is_video
 from colorlib.data import find_images
-from colorlib.photo import PHOTO_SUFFIXES, count_pictures, read_photo
+from colorlib.photo import PHOTO_SUFFIXES, count_pictures, read_deep_photo, read_photo
+from colorlib.plots import sample_grid
 
 SHEET = "contact-sheet-colorized.jpg"  # by its name, no later call takes it for a photo
 SHEET_PHOTOS, COLUMNS, CELL = 60, 3, 192  # photos on it, at most; pairs in a row; side of a picture, px
@@ -39,8 +40,8 @@ def colorize_folder(
 ) -> FolderResult:  # fmt: skip
     """Color all photos and clips of a folder, and of the folders below it, into another one; bad ones stop nothing.
 
-    `src` may also be a file, or several files and folders. `dst` gets name-colorized.jpg for each name.jpg, and
-    name-colorized.mp4 for each clip, in the same subfolders, and a contact sheet of the photos. Without `overwrite`,
+    `src` may also be a file, or several files and folders. `dst` gets a file for each, see `colorized_name`, in the
+    same subfolders, and a contact sheet of the photos. Without `overwrite`,
     what is there already is skipped, so that an interrupted call can be repeated. The colorizer is the release by
     default; the options are those of `Colorizer.colorize`. `steadiness` is for clips, see `colorize_video`.
 
@@ -67,7 +68,7 @@ def colorize_folder(
                 if target.suffix == ".mp4":
                     colorize_video(photo, target, colorizer, progress=progress, steadiness=steadiness, **options)
                 else:
-                    save_picture(target, colorizer.colorize(photo, **options), photo)
+                    save_picture(target, colorizer.colorize(read_deep_photo(photo), **options), photo)
                     if (count := count_pictures(photo)) > 1:
                         result.notes[photo] = f"it holds {count} pictures, of which the first one was colored"
                 result.done[photo] = target
@@ -83,15 +84,9 @@ def colorize_folder(
 
 def contact_sheet(pairs: Sequence[tuple[Path, Path]]) -> np.ndarray:
     """Draw photos beside their colored versions, small, in their order: uint8 (H, W, 3)."""
-    columns, width, height = min(COLUMNS, len(pairs)), 2 * CELL + 20, CELL + 8
-    sheet = Image.new("RGB", (columns * width - 4, -(-len(pairs) // columns) * height + 8), "white")
-    for number, pair in enumerate(pairs):
-        left, top = 8 + number % columns * width, 8 + number // columns * height
-        for side, path in enumerate(pair):
-            small = read_photo(path)
-            small.thumbnail((CELL, CELL))
-            sheet.paste(small, (left + side * (CELL + 4), top))
-    return np.asarray(sheet)
+    cells = [[ImageOps.pad(read_photo(path), (CELL, CELL), color="white") for path in pair] for pair in pairs]
+    cells = [np.hstack([np.asarray(cell) for cell in pair]) for pair in cells]
+    return sample_grid([cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)], gap=8)
 
 
 def _jobs(sources: Sequence[str | os.PathLike], dst: Path, left_out: Counter[str]) -> Iterator[tuple[Path, Path]]:
@@ -106,5 +101,4 @@ def _jobs(sources: Sequence[str | os.PathLike], dst: Path, left_out: Counter[str
             left_out.update(path.suffix.lower() or "no suffix" for path in others if path.is_file())
         for photo in found:
             if photo == source or not photo.stem.endswith("-colorized"):
-                name = f"{photo.stem}-colorized.mp4" if is_video(photo) else colorized_name(photo.name)
-                yield photo, dst / photo.relative_to(root).parent / name
+                yield photo, dst / photo.relative_to(root).parent / colorized_name(photo, clip=is_video(photo))

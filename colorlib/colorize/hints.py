@@ -32,8 +32,8 @@ class Hint(NamedTuple):
     color: Color
 
 
-def color_ab(color: Color) -> Tensor:
-    """Get the scaled ab (2,) of a color, float32; `ValueError` if it is none."""
+def color_rgb(color: Color) -> tuple[float, ...]:
+    """Get the red, green and blue of a color, in 0…255; `ValueError` if it is none."""
     if isinstance(color, str):
         try:
             color = ImageColor.getrgb(f"#{color}" if re.fullmatch("[0-9a-fA-F]{6}", color) else color)
@@ -41,6 +41,12 @@ def color_ab(color: Color) -> Tensor:
             raise ValueError(f"a color is a name such as navy, or #rrggbb such as #3060c0; got {color!r}") from None
     if len(color) != 3 or not all(0 <= value <= 255 for value in color):
         raise ValueError(f"a color has red, green and blue in 0 to 255; got {tuple(color)}")
+    return tuple(color)
+
+
+def color_ab(color: Color) -> Tensor:
+    """Get the scaled ab (2,) of a color, float32; `ValueError` if it is none."""
+    color = color_rgb(color)
     return encode_lab(rgb_to_lab(torch.tensor(list(color), dtype=torch.float32).view(3, 1, 1) / 255))[1].flatten()
 
 

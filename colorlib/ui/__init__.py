@@ -2,6 +2,5 @@
 
 from colorlib.ui.demo import ColorizeDemo
 from colorlib.ui.lab_explorer import LabExplorer
-from colorlib.ui.session import Session, draw_hints, swatches, wipe
+from colorlib.ui.session import Session, draw_hints, wipe
 from colorlib.ui.training_stepper import TrainingStepper
-from colorlib.ui.training_view import TrainingView

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from colorlib.checkpoint import find_run
-from colorlib.colorize import Colorizer, Hint, colorize_video, is_video
+from colorlib.colorize import Colorizer, Hint, colorize_video, colorized_name, is_video
 from colorlib.data import sample_photos
 from colorlib.ui.session import SUFFIXES, Networks, Session, color_name, draw_hints, shrink, wipe
 
@@ -62,6 +62,7 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
     """Make the page, ready for `launch`; takes and raises what `Colorizer.from_run` does, for the first network."""
     first = find_run(run)
     networks = Networks(first.name, Colorizer.from_run(first, device))
+    closed: set[str] = set()  # the sessions of pages that were
     samples = [_listed(str(path)) for path in (*sample_photos("color"), *sample_photos("gray"))]
     with gr.Blocks(title="colorlib", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         session, aim, clip = gr.State(None), gr.State(None), gr.State(None)
@@ -170,12 +171,20 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
             (x, y), (width, height) = event.index, session.small.size
             return add_hint(given, color, x / max(1, width - 1), y / max(1, height - 1))
 
-        def save_clip(path: str, saturation: float, network: str, scale: int, vividness: float, tone: bool) -> gr.Video:
+        def save_clip(
+            path: str, saturation: float, network: str, scale: int, vividness: float, tone: bool, request: gr.Request
+        ) -> gr.Video:
             def write(folder: Path) -> Path:
-                target, by = folder / f"{Path(path).stem}-colorized.mp4", networks[network]
+                target, by = folder / colorized_name(path, clip=True), networks[network]
                 options = {"vividness": vividness, "render_size": int(scale) * by.config.image_size, "progress": False}
-                options["on_frame"] = lambda done, total: gr.Progress()((done, total or None), unit="frames")
-                return colorize_video(path, target, by, saturation=saturation, restore=tone, **options)
+                return colorize_video(
+                    path, target, by, saturation=saturation, restore=tone, on_frame=on_frame, **options
+                )
+
+            def on_frame(done: int, total: int) -> None:
+                if request.session_hash in closed:  # nobody waits for it, but others for their turn
+                    raise ValueError("the page was closed")
+                gr.Progress()((done, total or None), unit="frames")
 
             return gr.Video(_kept(write), visible=True, label=f"{Path(path).name}, colored by the network")
 
@@ -200,6 +209,10 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
 
             return _offer(write)
 
+        def close(request: gr.Request) -> None:
+            closed.add(request.session_hash)
+
+        page.unload(close)
         # a photo is read first, and shown only then: what was shown stays when it is broken
         page.load(in_words(lambda: open_photo(samples[0][2])), None, fresh)
         chosen = gallery.select(in_words(open_chosen), photos, fresh)
@@ -230,7 +243,7 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
 
 def _listed(path: str) -> tuple[Image.Image, str, str]:
     """A photo as the page lists it: a small picture, its name, its path; an error for a broken one."""
-    return shrink(Session(path).photo, THUMBNAIL), Path(path).stem.replace("_", " "), path
+    return shrink(Session(path).small, THUMBNAIL), Path(path).stem.replace("_", " "), path
 
 
 def _swatch(code: str, share: float) -> dict[str, Any]:

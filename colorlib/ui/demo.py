@@ -4,19 +4,19 @@ import base64
 import html
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import ipywidgets as W
 import numpy as np
 
-from colorlib.colorize import Colorizer, Hint, colorize_video, colorized_name, is_video
+from colorlib.colorize import Colorizer, Hint, color_rgb, colorize_video, colorized_name, is_video
 from colorlib.data import sample_photos
-from colorlib.photo import PHOTO_SUFFIXES, Photo
+from colorlib.photo import Photo
 from colorlib.system import outputs_dir
 from colorlib.ui import controls as C
-from colorlib.ui.session import SUFFIXES, Networks, Session, color_code, draw_hints, wipe
+from colorlib.ui.session import SUFFIXES, Networks, Session, draw_hints, wipe
 
 LINK_BYTES, CLIP_BYTES = 3_000_000, 20_000_000  # larger files get no download link, larger clips are not shown
 SCALES = [("its own size", 1), ("2 times its size", 2), ("3 times its size", 3), ("4 times its size", 4)]
@@ -67,14 +67,11 @@ class ColorizeDemo(W.VBox):
         self.truth_figure = C.figure("As it really was", self.truth, "none")
         draw = self.status.reporting(self._draw)
         self.amount = C.control(W.FloatSlider, "Gray to color", draw, "96px", value=1, **SHARE)
-        save, save_all = (lambda: self._save([self.session])), (lambda: self._save(self._colored_uploads()))
-        self.save = self._button("Save", "download", "Write it at the photo's own size", save)
+        self.save = self._button("Save", "download", "Write it at the photo's own size", self._save)
         self.save.button_style, self.save.layout.width = "primary", "112px"
-        self.save_all = self._button("Save all uploads", "files-o", "Color and write all uploads", save_all)
-        self.save_all.layout.display = "none"
         self.clip = W.Video(format="mp4", autoplay=False, loop=False, layout={"max_width": "100%", "display": "none"})
         result = C.figure("Colored by the network", self.result, "none")
-        left = result, self.amount, C.row(self.save, self.save_all), self._hint_panel(), self._palette_panel()
+        left = result, self.amount, C.row(self.save), self._hint_panel(), self._palette_panel()
         right = self.truth_figure, *self._steering()
         layout = {"flex": "1 1 300px", "grid_gap": "8px"}
         columns = C.row(*(W.VBox(column, layout=layout) for column in (left, right)), align="flex-start")
@@ -115,10 +112,9 @@ class ColorizeDemo(W.VBox):
         self.tone = C.control(W.Checkbox, "restore a faded print's tone", predict, indent=False)
         colors = C.panel("Colors", self.network, self.scale, self.saturation, self.vividness, self.tone)
         self.reference_choice = C.control(W.Dropdown, "take from", choose, options=list(self.references))
-        take, self.reference_shown = self._take_reference, W.HTML()
-        self.reference_upload = C.upload_button("Upload another", PHOTO_SUFFIXES, take, self.status)
-        reference = self.reference_choice, C.row(self.reference_upload), self.reference_shown
-        return colors, C.panel("Reference: colors of another photo", *reference)
+        self.reference_shown = W.HTML()
+        title = "Reference: colors of another photo, uploads too"
+        return colors, C.panel(title, self.reference_choice, self.reference_shown)
 
     def _card(self, photo: Photo, name: str, *more: W.Button) -> W.HBox:
         """A button that shows a photo and looks like it, and more buttons beside it."""
@@ -141,19 +137,22 @@ class ColorizeDemo(W.VBox):
                     else:
                         cross = self._button("", "times", f"Remove {name}", partial(self._remove_upload, name))
                         self.uploads[name] = self._card(content, name, cross)
+                        self.references[name] = content
                         sound.append(name)
                 except (ValueError, OSError) as error:
                     errors.append(str(error))
             self._show_uploads()
+            self.reference_choice.options = list(self.references)
             for name in sound[:1]:
                 self.show_photo(files[name], name)
+            colored = []
             for path in clips:
                 try:
-                    self._color_clip(path)
+                    colored.append(self._color_clip(path))
                 except (ValueError, OSError, ModuleNotFoundError) as error:
                     errors.append(str(error))
         if errors:
-            raise ValueError("; ".join(errors))
+            raise ValueError("; ".join([*errors, *(f"saved all the same: {path.absolute()}" for path in colored)]))
 
     def _remove_upload(self, name: str) -> None:
         del self.uploads[name]
@@ -163,7 +162,6 @@ class ColorizeDemo(W.VBox):
         self.gallery.children = [*self._samples, *self.uploads.values()]
         faces = [card.children[1] for card in self.gallery.children]
         self.choices = {face: self.choices[face] for face in faces}
-        self.save_all.layout.display = None if len(self.uploads) > 1 else "none"
 
     def _open_path(self) -> None:
         text = self.path.value.strip().strip("\"'")
@@ -172,8 +170,8 @@ class ColorizeDemo(W.VBox):
         path = Path(text).expanduser()
         (self._color_clip if is_video(path) else self.show_photo)(path)
 
-    def _color_clip(self, path: Path) -> None:
-        """Color a clip into an MP4 file, and show that."""
+    def _color_clip(self, path: Path) -> Path:
+        """Color a clip into an MP4 file, show that, and return its path."""
 
         def say(done: int, total: int) -> None:
             self.status.say(f"Coloring {path.name}: frame {done} of {total or 'many'} …")
@@ -181,15 +179,16 @@ class ColorizeDemo(W.VBox):
         start, colorizer = time.perf_counter(), self.networks[self.network.value]
         options = {"saturation": self.saturation.value, "vividness": self.vividness.value, "restore": self.tone.value}
         options["render_size"] = self.scale.value * colorizer.config.image_size
-        target = outputs_dir() / "demo" / f"{path.stem}-colorized.mp4"
+        target = outputs_dir() / "demo" / colorized_name(path, clip=True)
         saved = colorize_video(path, target, colorizer, progress=False, on_frame=say, **options)
         is_small = saved.stat().st_size <= CLIP_BYTES
         self.clip.value, self.clip.layout.display = (saved.read_bytes(), None) if is_small else (b"", "none")
-        self._say_saved([saved], start)
+        self._say_saved(saved, start)
+        return saved
 
     def _take_aim(self) -> None:
         """Aim with the values of the controls; a color that is none leaves all as it was."""
-        code = color_code(self.hint_color.value.strip())
+        code = f"#{bytes(color_rgb(self.hint_color.value.strip())).hex()}"
         self.hint_status.value, self.hint_picker.value = "", code
         self.aim = Hint(self.left.value, self.top.value, code)
         self._draw()
@@ -205,15 +204,6 @@ class ColorizeDemo(W.VBox):
         self.reference_shown.value = address and f'<img alt="{html.escape(name)}" src="{address}" style="width:128px">'
         self.predict()
 
-    def _take_reference(self, files: dict[str, bytes]) -> None:
-        for name, content in files.items():
-            Session(content, name)  # an error for a broken one, before it can be chosen
-            self.references[name] = content
-            self.reference_choice.options = list(self.references)
-            if name == self.reference_choice.value:  # another file of this name
-                self._choose_reference()
-            self.reference_choice.value = name
-
     def show_photo(self, photo: Photo, name: str = "photo") -> None:
         """Read, color and show a photo; when that fails, what was shown stays."""
         self._color(Session(photo, name), [])
@@ -224,7 +214,14 @@ class ColorizeDemo(W.VBox):
             self._color(self.session, self.hints, self.aim)
 
     def _color(self, session: Session, hints: list[Hint], aim: Hint | None = None) -> None:
-        self._predict(session, hints)
+        """Color a photo, and show it; what was set for the one at work is for that one alone."""
+        self.status.say(f"Coloring {session.name} …")
+        options = {"vividness": self.vividness.value, "hints": hints, "reference": None}
+        if session is self.session:
+            options["reference"] = self.references[self.reference_choice.value]
+            options["recolor"] = [(code, picker.value) for code, picker in self.pickers]
+            options["restore"] = self.tone.value
+        session.predict(self.networks[self.network.value], self.scale.value, **options)
         if session is not self.session:
             self._begin_photo(session)
         self.session, self.hints, self.aim = session, hints, aim
@@ -274,17 +271,6 @@ class ColorizeDemo(W.VBox):
         for code, picker in self.pickers:
             picker.value = code
 
-    def _predict(self, session: Session, hints: Sequence[Hint] = ()) -> Session:
-        """Color a photo; what was set for the one at work is for that one alone."""
-        self.status.say(f"Coloring {session.name} …")
-        options = {"vividness": self.vividness.value, "hints": hints, "reference": None}
-        if session is self.session:
-            options["reference"] = self.references[self.reference_choice.value]
-            options["recolor"] = [(code, picker.value) for code, picker in self.pickers]
-            options["restore"] = self.tone.value
-        session.predict(self.networks[self.network.value], self.scale.value, **options)
-        return session
-
     def _draw_anew(self) -> None:
         if self.session is not None:
             self.gray, self.color = self.session.gray, self.session.preview(self.saturation.value)
@@ -295,26 +281,16 @@ class ColorizeDemo(W.VBox):
             shown = wipe(self.gray, self.color, self.amount.value)
             self.result.value = C.jpeg(draw_hints(shown, self.hints, self.aim))
 
-    def _colored_uploads(self) -> Iterator[Session]:
-        """All uploads, colored; the one at work with what was set for it."""
-        for name, card in self.uploads.items():
-            photo = self.choices[card.children[1]]
-            yield self.session if self.session.source is photo else self._predict(Session(photo, name))
+    def _save(self) -> None:
+        start = time.perf_counter()
+        self.status.say(f"Saving {self.session.name} …")
+        self._say_saved(self.session.save(outputs_dir() / "demo", self.saturation.value), start)
 
-    def _save(self, sessions: Iterable[Session]) -> None:
-        start, saved = time.perf_counter(), []
-        for session in sessions:
-            self.status.say(f"Saving {session.name} …")
-            if colorized_name(session.name) in [path.name for path in saved]:
-                session.name = f"{len(saved) + 1}-{session.name}"
-            saved.append(session.save(outputs_dir() / "demo", self.saturation.value))
-        self._say_saved(saved, start)
-
-    def _say_saved(self, saved: Sequence[Path], start: float) -> None:
+    def _say_saved(self, saved: Path, start: float) -> None:
         link = ""
-        if len(saved) == 1 and saved[0].stat().st_size <= LINK_BYTES:
-            name, data = html.escape(saved[0].name), base64.b64encode(saved[0].read_bytes()).decode()
+        if saved.stat().st_size <= LINK_BYTES:
+            name, data = html.escape(saved.name), base64.b64encode(saved.read_bytes()).decode()
             address = f"data:application/octet-stream;base64,{data}"
             link = f'<a download="{name}" style="text-decoration:underline" href="{address}">Download it</a>'
-        names, seconds = ", ".join(path.name for path in saved), time.perf_counter() - start
-        self.status.say(f"Saved {names} in {saved[0].parent.absolute()} ({seconds:.2f} s).", link=link)
+        seconds = time.perf_counter() - start
+        self.status.say(f"Saved {saved.name} in {saved.parent.absolute()} ({seconds:.2f} s).", link=link)

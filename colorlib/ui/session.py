@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from colorlib.checkpoint import find_runs
-from colorlib.colorize import Colorizer, Hint, add_color, color_ab, colorized_name, restore_tone, save_picture
+from colorlib.colorize import Colorizer, Hint, add_color, colorized_name, restore_tone, save_picture
+from colorlib.colorize.hints import color_ab, color_rgb
 from colorlib.colorize.swatches import swatch_colors
 from colorlib.colorize.video import VIDEO_SUFFIXES
 from colorlib.metrics import is_in_color, is_toned
 from colorlib.palette import Palette
-from colorlib.photo import PHOTO_SUFFIXES, Photo, PhotoError, read_photo
+from colorlib.photo import PHOTO_SUFFIXES, Photo, PhotoError, read_deep_photo, read_photo
 
 SUFFIXES = (*PHOTO_SUFFIXES, *VIDEO_SUFFIXES)  # of files that can be uploaded
 PREVIEW = 640  # longest side of a picture that goes to the browser, px
@@ -38,12 +39,13 @@ class Session:
     def __init__(self, photo: Photo, name: str = "photo"):
         self.source, self.name = photo, Path(photo).name if isinstance(photo, str | os.PathLike) else name
         try:
-            self.photo = read_photo(photo)
+            self.photo = read_deep_photo(photo)
         except PhotoError as error:
             raise PhotoError(str(error).replace("the image", self.name, 1)) from error
-        self.image, self.small = self.photo, shrink(self.photo, PREVIEW)
+        seen = read_photo(self.photo)
+        self.size, self.image, self.small = seen.size, self.photo, shrink(seen, PREVIEW)
         colorful = is_in_color(np.asarray(self.small))
-        self.toned = colorful and is_toned(np.asarray(shrink(self.photo, 160)))
+        self.toned = colorful and is_toned(np.asarray(shrink(seen, 160)))
         self.in_color = colorful and not self.toned
         self.ab: Tensor | None = None
         self.swatches: list[tuple[str, float]] = []  # of the network's palette, see `swatch_codes`
@@ -60,7 +62,7 @@ class Session:
         """
         if (colorizer, restore) != self._look:
             self.image = restore_tone(self.photo) if restore else self.photo
-            self.small = shrink(self.image, PREVIEW)
+            self.small = shrink(read_photo(self.image), PREVIEW)
             self.gray = add_color(self.small, torch.zeros(1, 2, 1, 1))
             self.swatches = swatch_codes(colorizer.palette(self.image))
             self._look, self._asked = (colorizer, restore), None
@@ -84,7 +86,7 @@ class Session:
     def __str__(self) -> str:
         kind = "in color" if self.in_color else "toned in one color" if self.toned else "black-and-white"
         seen = ", of which the network sees only the lightness" if self.in_color or self.toned else ""
-        return f"{self.name}, {self.image.width}×{self.image.height} px, {kind}{seen}: colored in {self.seconds:.2f} s."
+        return f"{self.name}, {self.size[0]}×{self.size[1]} px, {kind}{seen}: colored in {self.seconds:.2f} s."
 
 
 class Networks(dict[str, Colorizer]):
@@ -126,17 +128,10 @@ def draw_hints(picture: np.ndarray, hints: Sequence[Hint], aim: Hint | None = No
         for thickness, fill in ((3, "black"), (1, "white")) if hint is aim else ():
             draw.line([(x, 0), (x, height)], fill, thickness)
             draw.line([(0, y), (width, y)], fill, thickness)
-        color = hint.color if isinstance(hint.color, str) else tuple(round(value) for value in hint.color)
+        color = tuple(map(round, color_rgb(hint.color)))
         for size, fill in ((radius + 2, "black"), (radius + 1, "white"), (radius - 1, color)):
             draw.ellipse((x - size, y - size, x + size, y + size), fill)
     return np.asarray(drawn)
-
-
-def color_code(color: str) -> str:
-    """A color that somebody typed, a name or #rrggbb, as #rrggbb; `ValueError` if it is none."""
-    color_ab(color)  # which says what a color is
-    bare = color.isalnum() and color.lower() not in ImageColor.colormap
-    return f"#{bytes(ImageColor.getrgb(f'#{color}' if bare else color)).hex()}"
 
 
 def color_name(color: str) -> str:
@@ -144,19 +139,9 @@ def color_name(color: str) -> str:
     return NAMES[min(NAMES, key=lambda name: (color_ab(name) - color_ab(color)).norm().item())]
 
 
-def swatch_codes(palette: Palette | None, most: int = SWATCHES) -> list[tuple[str, float]]:
-    """The `most` used colors of a photo's palette, #rrggbb at L* 65, and the share of the picture that each paints."""
+def swatch_codes(palette: Palette | None) -> list[tuple[str, float]]:
+    """The SWATCHES most used colors of a palette, #rrggbb at L* 65, and the share of the picture that each paints."""
     if palette is None:
         return []
     codes = [f"#{rgb.tobytes().hex()}" for rgb in swatch_colors(palette.colors[0])]
-    return list(zip(codes, palette.shares[0].tolist(), strict=True))[:most]
-
-
-def swatches(palette: Palette | None, most: int = 12) -> str:
-    """HTML of one photo's palette: the `most` used colors, the share of the picture below; "" for None."""
-    squares = "".join(
-        f'<div title="{code}, {share:.1%} of the picture" style="width:44px;text-align:center;font-size:11px">'
-        f'<div style="height:28px;border-radius:4px;background:{code}"></div>{share:.0%}</div>'
-        for code, share in swatch_codes(palette, most)
-    )
-    return squares and f'<div style="display:flex;flex-wrap:wrap;gap:6px">{squares}</div>'
+    return list(zip(codes, palette.shares[0].tolist(), strict=True))[:SWATCHES]

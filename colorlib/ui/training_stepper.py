@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from IPython.core.pylabtools import print_figure
 
-from colorlib.colorize import Colorizer
+from colorlib.colorize import Colorizer, palette_strip
 from colorlib.config import Config
 from colorlib.data import ColorizationDataset, get_dataloader
 from colorlib.photo import read_photo
@@ -20,7 +20,7 @@ from colorlib.plots import plot_steps, sample_grid
 from colorlib.system import pick_device
 from colorlib.train import TrainState
 from colorlib.ui import controls as C
-from colorlib.ui.session import shrink, swatches
+from colorlib.ui.session import shrink
 
 PAUSE = 0.02  # seconds between steps in which the kernel hears the buttons
 
@@ -36,7 +36,7 @@ class TrainingStepper(W.VBox):
         self.config = config.replace(schedule="constant", warmup=0.0)
         self.photos = ColorizationDataset(photos, config, True, pick_device(device))
         self.photo = np.asarray(shrink(read_photo(photos[0]), 256))
-        self.status, self.curve, self.picture, self.palette = C.Status(), C.image_box(), C.image_box(), W.HTML()
+        self.status, self.curve, self.picture = C.Status(), C.image_box(), C.image_box()
         rate = {"value": config.learning_rate, "min": -5, "max": -1, "step": 0.1}  # powers of ten
         self.rate = C.control(W.FloatLogSlider, "Learning rate", self._set_rate, "96px", **rate)
         self.rate.layout.flex = "1 1 260px"
@@ -49,8 +49,8 @@ class TrainingStepper(W.VBox):
         self.running.observe(self._run_or_pause, "value")
         anew = button("Start anew", "refresh", "forget what was learned", self.start)
         loss = C.figure("Loss of each step's batch", self.curve)
-        colors = W.VBox([self.picture, self.palette])
-        seen = C.figure("A photo: gray, as the network colors it now, as it is; the palette", colors, "1 1 400px")
+        title = "A photo: gray, as the network colors it now, as it is; its palette"
+        seen = C.figure(title, self.picture, "1 1 400px")
         rows = [C.row(*buttons, self.running, anew, self.rate), self.status, C.row(loss, seen, align="flex-start")]
         super().__init__(rows, layout={"max_width": "900px", "grid_gap": "8px"})
         self._run_or_pause()
@@ -102,8 +102,10 @@ class TrainingStepper(W.VBox):
     def _show(self) -> None:
         colorizer = Colorizer(self.state.eval_model, self.config, "float32")
         gray = colorizer.colorize(self.photo, saturation=0)
-        self.picture.value = C.jpeg(sample_grid([[gray, colorizer.colorize(self.photo), self.photo]]))
-        self.palette.value = swatches(colorizer.palette(self.photo))
+        shown = sample_grid([[gray, colorizer.colorize(self.photo), self.photo]])
+        if palette := colorizer.palette(self.photo):
+            shown = np.vstack([shown, palette_strip(palette.colors[0], palette.shares[0], shown.shape[1])])
+        self.picture.value = C.jpeg(shown)
         self.curve.value = print_figure(plot_steps(self.losses), "jpeg", bbox_inches=None, dpi=120)
         last = "Loss of the last batch {:.4f}, gray's {:.4f}.".format(*self.losses[-1]) if self.losses else ""
         self.status.say(f"Step {len(self.losses)}. {last}")

@@ -3,14 +3,17 @@
 import io
 import os
 
+import av
 import numpy as np
 import pytest
+import torch
 from conftest import blobs
 from PIL import ExifTags, Image, ImageCms
+from skimage.color import rgb2lab
 
-from colorlib.colorize import colorized_name, save_picture
+from colorlib.colorize import add_color, colorized_name, save_picture
 from colorlib.colorize.export import NOTE
-from colorlib.photo import read_photo
+from colorlib.photo import read_deep_photo, read_photo
 
 BASE, EXIF, GPS = ExifTags.Base, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 
@@ -68,6 +71,25 @@ def test_what_the_original_says_is_kept_where_it_is_still_true(tmp_path, suffix,
             assert exif[BASE.Compression] == 1 and exif[BASE.ImageWidth] == 40
     again = save_picture(tmp_path / f"c{suffix}", upright, path)
     assert description(again) == f"The mill {NOTE}", "noted once"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_16_bits_stay_16_bits_where_the_format_can(tmp_path, suffix):
+    gray = (np.add.outer(np.arange(40), np.arange(50) * 50) * 7 + 30_000).astype(np.uint16)
+    source = tmp_path / f"a{'.tif' if suffix == '.jpg' else suffix}"
+    Image.fromarray(gray).save(source, dpi=(300, 300), exif=Image.open(photo_with_exif(tmp_path / "e.png")).getexif())
+    photo = read_deep_photo(source)
+    assert np.array_equal(photo, np.rot90(gray, -1))
+    colored = add_color(photo, torch.tensor([0.1, -0.2]).view(1, 2, 1, 1))
+    assert colored.dtype == np.uint16 and len(np.unique(colored[..., 1])) > 500
+    before, after = (rgb2lab(x / 65535)[..., 0] for x in (np.repeat(photo[..., None], 3, 2), colored))
+    assert np.abs(before - after).max() < 0.002
+    path = save_picture(tmp_path / f"b{suffix}", colored, source)
+    pixels = next(av.open(path).decode(video=0)).to_ndarray(format="rgb24" if suffix == ".jpg" else "rgb48le")
+    assert np.abs(pixels - (colored / (257 if suffix == ".jpg" else 1))).max() <= 6 * (suffix == ".jpg")
+    with Image.open(path) as image:
+        assert image.info["icc_profile"] and image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        assert description(path) == f"The mill {NOTE}" and image.getexif()[BASE.Artist] == "A. Nonymous"
 
 
 LONG = Image.Exif()

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from conftest import files
 from PIL import Image
 from skimage.color import rgb2lab
 
@@ -34,8 +35,7 @@ def run(outputs):
 
 def test_a_run_gets_its_files(run, photos, capsys):
     metrics = score_run(run, photos[:3], shown=photos[:2])
-    files = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
-    assert files == [
+    assert files(run) == [
         "best.safetensors", "comparisons/comparison_000.png", "comparisons/comparison_001.png", "failures.csv",
         "figures/examples.png", "figures/metrics_distribution.png", "metrics.csv", "metrics_summary.txt",
     ]  # fmt: skip

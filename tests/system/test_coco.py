@@ -20,7 +20,6 @@ PHOTOS = {f"{number:012}.jpg": bytes([number]) * 40_000 for number in range(10)}
 @pytest.fixture(autouse=True)
 def places(monkeypatch, tmp_path):
     """No COCO anywhere; data_dir() and Kaggle's inputs lie in tmp_path."""
-    monkeypatch.delenv("COLORLIB_COCO", raising=False)
     monkeypatch.setenv("COLORLIB_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("COLORLIB_KAGGLE_INPUT", str(tmp_path / "input"))
 

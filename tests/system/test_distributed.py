@@ -1,4 +1,4 @@
-"""Two processes train like one; one process does not notice that there could be more."""
+"""Two processes train like one; all other tests of training show that one needs no group."""
 
 import json
 
@@ -9,7 +9,7 @@ from conftest import torchrun
 
 from colorlib.config import Config
 from colorlib.data import ColorizationDataset, get_dataloader, split_paths
-from colorlib.system import all_reduce_sum, broadcast_from_main, main_process_first, process_group, rank, world_size
+from colorlib.system import process_group
 from colorlib.train import TrainState, fit, main, validate_epoch
 
 CPU = torch.device("cpu")
@@ -40,17 +40,6 @@ with process_group("cpu"):
     (folder / f"found {k}.json").write_text(json.dumps(found))
     fit(config, photos, folder / "run", device="cpu")
 """
-
-
-def test_alone_nothing_happens(monkeypatch):
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    tensor = torch.ones(2)
-    with process_group(), main_process_first():
-        broadcast_from_main([tensor])
-        assert (rank(), world_size(), dist.is_initialized()) == (0, 1, False)
-        assert all_reduce_sum(1, 2.5, torch.tensor(3.0), device=CPU) == [1, 2.5, 3]
-    with pytest.raises(OSError, match="no disk"), process_group(), main_process_first():
-        raise OSError("no disk")
 
 
 @pytest.mark.parametrize(

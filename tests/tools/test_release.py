@@ -84,7 +84,8 @@ def test_palettes_are_shown_below_the_colored_photos(tmp_path):
     photos = sample_photos()[:2]
     tool.save_palettes(photos, tmp_path / "palettes.png")
     picture = np.asarray(Image.open(tmp_path / "palettes.png"))
-    assert picture.shape == (2 * 260 + 4 + 28, 2 * 260 + 4, 3)
+    assert picture.shape == (2 * 260 + 4 + 28, 2 * 260 + 4, 3) and picture.dtype == np.uint8
+    assert (picture[:4] == 255).all() and (picture[:, 260:264] == 255).all(), "white between them"
     for photo, left in zip(photos, (4, 264), strict=True):
         column, true = picture[:, left : left + 256], resize_photo(read_photo(photo), 256)
         palette = colorlib.load().palette(true)

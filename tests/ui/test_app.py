@@ -125,7 +125,8 @@ def test_uploads_join_the_gallery_and_broken_ones_are_named(page, tmp_path, monk
 
 def test_a_clip_is_colored_by_the_settings_of_the_page(page, tmp_path, monkeypatch):
     def colorize_video(src, dst, colorizer, **options):
-        assert options.pop("on_frame") and options == {
+        options.pop("on_frame")(1, 2)
+        assert options == {
             "saturation": 0.5, "vividness": 0.2, "render_size": 64, "progress": False, "restore": True
         }  # fmt: skip
         dst.write_bytes(Path(src).read_bytes())
@@ -133,8 +134,12 @@ def test_a_clip_is_colored_by_the_settings_of_the_page(page, tmp_path, monkeypat
 
     monkeypatch.setattr(app, "colorize_video", colorize_video)
     (tmp_path / "sea.mov").write_bytes(b"clip")
-    video = call(page, "save_clip", str(tmp_path / "sea.mov"), 0.5, "small", 2, 0.2, True)
+    clip, here, gone = str(tmp_path / "sea.mov"), Mock(session_hash="here"), Mock(session_hash="gone")
+    call(page, "close", gone)
+    video = call(page, "save_clip", clip, 0.5, "small", 2, 0.2, True, here)
     assert video.visible and video.label == "sea.mov, colored by the network"
+    with pytest.raises(gr.Error, match="the page was closed"):
+        call(page, "save_clip", clip, 0.5, "small", 2, 0.2, True, gone)
 
 
 def test_a_new_photo_is_not_drawn_before_it_is_colored(page):

@@ -1,10 +1,12 @@
 """Training by pressing: the loss falls, the slider counts, a run pauses, a new start forgets."""
 
 import asyncio
+import io
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from colorlib.config import Config
 from colorlib.ui import TrainingStepper
@@ -32,7 +34,9 @@ def test_pressing_trains_and_shows_it(stepper):
     network, gray = np.array(stepper.losses).T
     assert network[-5:].mean() < network[:5].mean() and network[-5:].mean() < gray.mean()
     assert stepper.curve.value != curve and stepper.picture.value != picture
-    assert "Step 41." in stepper.status.value and "% of the picture" in stepper.palette.value
+    height, width, _ = np.asarray(Image.open(io.BytesIO(stepper.picture.value))).shape
+    assert "Step 41." in stepper.status.value
+    assert (height, width) == (8 + 40 + 24, 16 + 3 * 48), "three pictures, and below them the palette"
 
 
 def test_a_new_start_forgets(stepper):
