@@ -1,6 +1,7 @@
 """`python -m colorlib photo.jpg film.mp4 folder/ -o out/`: color photos, clips and folders from the command line."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
     parser.add_argument("--overwrite", action="store_true", help="color anew what is in the folder already")
     options = vars(parser.parse_args(arguments))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text that it can write
+        sys.stdout.reconfigure(errors="backslashreplace")
     sources, folder, run = (options.pop(name) for name in ("photos", "out", "run"))
     try:
         from colorlib.colorize import Colorizer, Hint, colorize_folder  # seconds, in which Ctrl-C may come

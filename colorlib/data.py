@@ -55,13 +55,8 @@ def find_images(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUFFI
         raise FileNotFoundError(f"there is no folder {folder}: check the spelling, or unpack your photos there")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: give the folder that it lies in")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()]
+    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not found:
         raise ValueError(f"no photo in {folder}: put files that end in {', '.join(suffixes)} there")
     return found
@@ -69,10 +64,8 @@ def find_images(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUFFI
 
 def find_photos(folder: str | os.PathLike = "") -> list[Path]:
     """Find the photos to work with: those of `folder`; else COCO val2017 if a copy is found; else the sample photos."""
-    if folder:
-        return find_images(folder)
-    coco = find_coco()
-    return find_images(coco) if coco else sample_photos()
+    chosen = folder or find_coco()
+    return find_images(chosen) if chosen else sample_photos()
 
 
 def split_paths(

@@ -4,6 +4,7 @@ Pictures are uint8 RGB (H, W, 3), of one size, and every function of two of them
 `ValueError` for another dtype or shape, or for unequal sizes.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -82,20 +83,12 @@ def calculate_ciede2000(true: np.ndarray, predicted: np.ndarray) -> float:
 
     CIE 142-2001, by scikit-image.
     """
-    return _ciede2000(*_labs(true, predicted))
-
-
-def _ciede2000(true: np.ndarray, predicted: np.ndarray) -> float:
-    return float(deltaE_ciede2000(true, predicted).mean())
+    return float(deltaE_ciede2000(*_labs(true, predicted)).mean())
 
 
 def calculate_ab_error(true: np.ndarray, predicted: np.ndarray) -> float:
     """Mean absolute error of a* and b*, in their units: 0 for identical; the L1 loss of training times 128."""
-    return _ab_error(*_labs(true, predicted))
-
-
-def _ab_error(true: np.ndarray, predicted: np.ndarray) -> float:
-    return float(np.abs(true - predicted)[..., 1:].mean())
+    return float(np.abs(np.subtract(*_labs(true, predicted)))[..., 1:].mean())
 
 
 def calculate_ab_histogram(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -104,11 +97,8 @@ def calculate_ab_histogram(true: np.ndarray, predicted: np.ndarray) -> float:
     p and q are the shares of the pixels in each 10×10 square of the (a*, b*) plane: 0 for the same colors, 1 for none
     in common.
     """
-    return _ab_histogram(*_labs(true, predicted))
-
-
-def _ab_histogram(true: np.ndarray, predicted: np.ndarray) -> float:
-    squares = [(lab[..., 1:] // AB_SQUARE).reshape(-1, 2).astype(int) + 11 for lab in (true, predicted)]  # 0 … 21
+    labs = _labs(true, predicted)
+    squares = [(lab[..., 1:] // AB_SQUARE).reshape(-1, 2).astype(int) + 11 for lab in labs]  # 0 … 21
     p, q = (np.bincount(square @ (22, 1), minlength=22**2) / len(square) for square in squares)
     return float(np.abs(p - q).sum() / 2)
 
@@ -144,17 +134,17 @@ def pooled_psnr(rmse: Sequence[float] | np.ndarray) -> float:
 
 def score_pictures(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Score a pair of pictures by all metrics; colorfulness_error: how far the prediction's is off."""
-    colorfulness, labs = calculate_colorfulness(predicted), _labs(true, predicted)
+    colorfulness = calculate_colorfulness(predicted)
     return {
         "psnr": calculate_psnr(true, predicted),
         "ssim": calculate_ssim(true, predicted),
         "rmse": calculate_rmse(true, predicted),
         "snr": calculate_snr(true, predicted),
-        "ciede2000": _ciede2000(*labs),
+        "ciede2000": calculate_ciede2000(true, predicted),
         "colorfulness": colorfulness,
         "colorfulness_error": abs(colorfulness - calculate_colorfulness(true)),
-        "ab_error": _ab_error(*labs),
-        "ab_histogram": _ab_histogram(*labs),
+        "ab_error": calculate_ab_error(true, predicted),
+        "ab_histogram": calculate_ab_histogram(true, predicted),
     }
 
 
@@ -175,4 +165,10 @@ def _mse(true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _labs(true: np.ndarray, predicted: np.ndarray) -> list[np.ndarray]:
-    return [rgb2lab(picture / MAX) for picture in _checked(true, predicted)]
+    _checked(true, predicted)
+    return [_lab(picture.tobytes(), picture.shape) for picture in (true, predicted)]
+
+
+@functools.lru_cache(maxsize=32)  # for the next metric, and for the other methods on the same photo
+def _lab(pixels: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    return rgb2lab(np.frombuffer(pixels, np.uint8).reshape(shape) / MAX)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms
+from PIL import Image, ImageCms
+from PIL.ExifTags import Base
 from torch import Tensor
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
@@ -67,8 +68,6 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}×{image.height} px, the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
                 raise PhotoError(f"{name}: too many pixels to open safely ({size}): save it smaller first")
-            if not is_open:
-                image.filename = ""  # else Pillow maps an uncompressed TIFF into memory, and garbles a turned one
             yield image
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no photo {os.fspath(source)!r}: check the path") from error
@@ -163,9 +162,16 @@ def to_tensor(picture: np.ndarray) -> Tensor:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    name, image.filename = getattr(image, "filename", ""), ""  # or Pillow maps a TIFF into memory, and garbles its turn
     image.load()  # with which Pillow turns a TIFF, and takes the note away
+    image.filename = name
+    if image.format == "TIFF" and image.mode.startswith("I;16"):  # perhaps of 12 bits, perhaps with 0 for white
+        top, values = 2 ** image.tag_v2[Base.BitsPerSample][0] - 1, np.asarray(image).astype(np.float32)
+        values = top - values if image.tag_v2[Base.PhotometricInterpretation] == 0 else values
+        mended, mended.info = Image.fromarray((values * (65535 / top)).round().astype(np.uint16)), image.info
+        return mended
     with contextlib.suppress(Exception):  # KeyError: nothing to do; broken EXIF raises many kinds
-        return image.transpose(TURNS[image.getexif()[ExifTags.Base.Orientation]])
+        return image.transpose(TURNS[image.getexif()[Base.Orientation]])
     return image
 
 

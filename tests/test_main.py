@@ -51,8 +51,11 @@ def test_options(photo, tmp_path):
 
 def test_failures_are_listed_and_change_the_exit_status(photo, tmp_path, capsys):
     (tmp_path / "b.jpg").write_text("no photo")
+    (tmp_path / "notes.\udcff").touch()  # a name of one byte that is no UTF-8
     assert command.main([str(tmp_path), "-o", str(tmp_path / "out")]) == 1
-    assert f"failed: {tmp_path / 'b.jpg'}: b.jpg: not an image file that can be read" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert f"failed: {tmp_path / 'b.jpg'}: b.jpg: not an image file that can be read" in said.err
+    assert r"left out, as no photos or clips: 1 .\udcff" in said.out
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageCms
 
-from colorlib.photo import count_pictures, open_image, read_alpha, read_photo, to_tensor
+from colorlib.photo import count_pictures, open_image, read_alpha, read_deep_photo, read_photo, to_tensor
 
 ORIENTATION = 0x0112  # the EXIF tag
 LOSSY = {"quality": 95, "subsampling": 0}
@@ -104,6 +105,24 @@ FLOAT = (GRAY / 255).astype(np.float32)
 def test_gray(source, expected, levels):
     """16 bits are scaled by the format's 65535, however dark the photo is."""
     assert_looks_like(read_photo(source), np.stack([expected] * 3, axis=-1), levels)
+
+
+def test_gray_tiffs_that_pillow_gets_wrong(tmp_path):
+    """Turned by a note, which it garbles when it maps the file; of 16 bits with 0 for white; of 12 bits."""
+    stored = np.ascontiguousarray(STORED[6](GRAY))
+    Image.fromarray(stored).save(tmp_path / "turned.tif", exif=turned(6))
+    with Image.open(tmp_path / "turned.tif") as opened:
+        for source in (tmp_path / "turned.tif", opened):
+            assert_looks_like(read_photo(source), np.stack([GRAY] * 3, axis=-1), 0)
+    tifffile.imwrite(tmp_path / "negative.tif", 65535 - WIDE, photometric="miniswhite")
+    bits = "".join(f"{value * 4095 // 255:012b}" for value in GRAY.flatten().tolist())
+    sizes = {256: 32, 257: 8, 258: 12, 259: 1, 262: 1, 273: 122, 277: 1, 278: 8, 279: len(bits) // 8}  # by tag
+    table = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in sizes.items())
+    header, data = b"II*\0" + struct.pack("<IH", 8, len(sizes)), int(bits, 2).to_bytes(len(bits) // 8, "big")
+    (tmp_path / "12.tif").write_bytes(header + table + bytes(4) + data)
+    for name, step in (("negative.tif", 0), ("12.tif", 16)):
+        assert_looks_like(read_photo(tmp_path / name), np.stack([GRAY] * 3, axis=-1), step // 16)
+        assert np.abs(read_deep_photo(tmp_path / name) - WIDE.astype(float)).max() <= step
 
 
 def test_palette_16_bit_rgb_and_lab():

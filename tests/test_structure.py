@@ -7,7 +7,7 @@ import pytest
 
 import colorlib
 
-FOLDER = Path(colorlib.__file__).parent
+FOLDER, TESTS = Path(colorlib.__file__).parent, Path(__file__).parent
 FILES = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 FRONT = ("config", "color", "model", "palette", "losses", "data", "train", "metrics")
@@ -49,4 +49,5 @@ def test_sizes():
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES.items()}
     assert sum(lines[name] for name in FRONT) <= 1450
     assert sum(lines.values()) < 4900
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in TESTS.rglob("*.py")) <= 6000
     assert {name: count for name, count in lines.items() if count > 400} == {}

@@ -108,9 +108,7 @@ def _save_png16(path: Path, picture: np.ndarray, options: dict[str, Any]) -> Non
 
 def _save_tiff16(path: Path, picture: np.ndarray, options: dict[str, Any]) -> None:
     """Write uint16 (H, W, 3) as a TIFF, which Pillow cannot; of EXIF, it gets the texts."""
-    exif = Image.Exif()
-    exif.load(options["exif"])
-    texts = [(tag, "s", 0, value.encode(), True) for tag, value in exif.items() if isinstance(value, str)]
+    texts = [(tag, "s", 0, value, True) for tag, value in options["exif"].items() if isinstance(value, str | bytes)]
     resolution = {"resolution": options["dpi"], "resolutionunit": "INCH"} if "dpi" in options else {}
     tifffile.imwrite(
         path, picture, photometric="rgb", iccprofile=options["icc_profile"], software=False, metadata=None,
@@ -118,22 +116,29 @@ def _save_tiff16(path: Path, picture: np.ndarray, options: dict[str, Any]) -> No
     )  # fmt: skip
 
 
-def _exif(original: Image.Image) -> bytes:
-    """A new EXIF block with the note, and what is still true of the original's; without that if it is broken."""
-    exif = Image.Exif()
+def _exif(original: Image.Image) -> Image.Exif:
+    """New EXIF with the note, and what is still true of the original's; without that if it is broken."""
+    exif, kept = Image.Exif(), Image.Exif()
     exif[BASE.Software], exif[BASE.ImageDescription] = f"colorlib {__version__}", NOTE
     plain = exif.tobytes()
     try:
         old = original.getexif()
         for tag in old.keys() & set(KEPT):
-            exif[tag] = old[tag]
+            exif[tag] = _as_read(old[tag])
         if words := str(old.get(BASE.ImageDescription, "")).strip():
-            exif[BASE.ImageDescription] = words if NOTE in words else f"{words} {NOTE}"
-        if details := {tag: value for tag, value in old.get_ifd(EXIF).items() if tag not in STALE}:
+            exif[BASE.ImageDescription] = _as_read(words if NOTE in words else f"{words} {NOTE}")
+        if details := {tag: _as_read(value) for tag, value in old.get_ifd(EXIF).items() if tag not in STALE}:
             exif[EXIF] = details
         if place := dict(old.get_ifd(GPS)):
             exif[GPS] = place
         block = exif.tobytes()
     except Exception:  # broken EXIF raises many kinds
-        return plain
-    return block if len(block) < 65500 else plain  # more does not fit into a JPEG
+        block = plain
+    kept.load(block if len(block) < 65500 else plain)  # more does not fit into a JPEG
+    kept.update({tag: _as_read(value) for tag, value in kept.items()})
+    return kept
+
+
+def _as_read(value: Any) -> Any:
+    """A text as its bytes, where Pillow, which takes them for Latin-1, would write question marks."""
+    return value.encode("latin-1", "replace") if isinstance(value, str) and not value.isascii() else value

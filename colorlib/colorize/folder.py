@@ -49,7 +49,8 @@ def colorize_folder(
         ValueError: If an option is out of its range, or a folder has no photo; `FileNotFoundError` if there is none;
             `NotADirectoryError` if `dst` is a file.
     """
-    dst, result, taken = Path(dst).expanduser().resolve(), FolderResult(), {}
+    dst, result = Path(dst).expanduser().resolve(), FolderResult()
+    taken = {dst / SHEET: "the contact sheet"}
     if dst.exists() and not dst.is_dir():
         raise NotADirectoryError(f"{dst} is a file: give a folder for the results")
     jobs = list(_jobs([src] if isinstance(src, str | os.PathLike) else src, dst, result.left_out))
@@ -84,8 +85,12 @@ def colorize_folder(
 
 def contact_sheet(pairs: Sequence[tuple[Path, Path]]) -> np.ndarray:
     """Draw photos beside their colored versions, small, in their order: uint8 (H, W, 3)."""
-    cells = [[ImageOps.pad(read_photo(path), (CELL, CELL), color="white") for path in pair] for pair in pairs]
-    cells = [np.hstack([np.asarray(cell) for cell in pair]) for pair in cells]
+
+    def cell(path: Path) -> np.ndarray:
+        (small := read_photo(path)).thumbnail((CELL, CELL))
+        return np.asarray(ImageOps.pad(small, (CELL, CELL), color="white"))
+
+    cells = [np.hstack([cell(path) for path in pair]) for pair in pairs]
     return sample_grid([cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)], gap=8)
 
 

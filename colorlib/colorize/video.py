@@ -4,6 +4,7 @@ It needs PyAV, whose wheels bring FFmpeg: ``pip install '.[video]'``.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise, starmap
@@ -27,7 +28,7 @@ from colorlib.system import replacing
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")  # and an animated .gif
 SOUNDS = ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3")  # copied into an MP4 as they are; others become AAC
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-ENCODER = {"crf": "18", "preset": "veryfast"}  # of x264: hardly a loss that one sees
+ENCODER = {"crf": "18", "preset": "veryfast", "bf": "0"}  # of x264: hardly a loss that one sees, frames in their order
 BT709 = 1  # FFmpeg's number of the colors, the curve and the matrix of HDTV
 TRUST = 0.1  # difference in scaled L, 5 units of L*, at which a moved color counts e⁻¹ of its share
 CUT = 0.5  # mean trust below which a frame begins a new scene
@@ -73,9 +74,10 @@ def colorize_video(
     saturation: float = 1.0, restore: bool = False, progress: bool = True,
     on_frame: Callable[[int, int], None] | None = None, **options: Any,
 ) -> Path:  # fmt: skip
-    """Color a clip into an MP4 file (H.264), whole or not at all, and return its path; size, times and sound stay.
+    """Color a clip into an MP4 file (H.264), whole or not at all, and return its path.
 
-    It is streamed: a long film takes no more memory than a short one. H.264 needs even sides: an odd one loses a pixel.
+    Size, times and the first sound stay. H.264 needs even sides: an odd one loses a pixel. It is streamed: a long film
+    takes no more memory than a short one. Damaged frames are left out, with a warning that counts them.
 
     Args:
         src: MP4, MOV, MKV, WebM, AVI or an animated GIF.
@@ -115,8 +117,13 @@ def colorize_video(
     def paint(frame: Any, image: Image.Image, ab: Tensor) -> Any:
         painted = av.VideoFrame.from_ndarray(add_color(image, ab, saturation), format="rgb24")
         painted = painted.reformat(format="yuv420p", dst_colorspace=BT709)
-        painted.pts, painted.time_base = frame.pts, frame.time_base
+        painted.pts, painted.time_base, painted.duration = frame.pts, frame.time_base, frame.duration
         return painted
+
+    def mux(packets: Iterable[Any]) -> None:
+        for packet in packets:  # the encoder would give all the same duration
+            packet.duration = durations.pop(packet.pts, None) or packet.duration
+            out.mux(packet)
 
     try:
         with av.open(src) as film:  # only a frame tells how it lies
@@ -131,14 +138,15 @@ def colorize_video(
             painted = _one_ahead(paint, starmap(look, _frames(film, first, pass_on)))
             total = moving.frames or round((film.duration or 0) / av.time_base * (moving.average_rate or 0))
             bar = tqdm(painted, total=total or None, desc=src.name, unit="frame", disable=not progress)
-            last = None
+            last, durations = None, {}
             for done, frame in enumerate(bar, start=1):
                 # MP4 wants times that rise: those of H.264 in an AVI may not
                 last = frame.pts = frame.pts or 0 if last is None else max(frame.pts or 0, last + 1)
-                out.mux(shown.encode(frame))
+                durations[frame.pts] = frame.duration
+                mux(shown.encode(frame))
                 if on_frame:
                     on_frame(done, total)
-            out.mux(shown.encode())
+            mux(shown.encode())
     except (av.FFmpegError, LookupError, StopIteration, UnicodeError, AttributeError) as error:  # what PyAV raises
         raise PhotoError(f"{src.name}: {getattr(error, 'strerror', None) or 'broken, or no clip'}") from error
     return dst
@@ -146,14 +154,20 @@ def colorize_video(
 
 def _frames(film: Any, first: Any, pass_on: dict[Any, Callable[[Any], None]]) -> Iterator[tuple[Any, Image.Image]]:
     """Each frame, and as an upright picture; the packets of sound that lie between them are passed on."""
-    moving = film.streams.video[0]
+    from av.error import InvalidDataError
+
+    moving, damaged = film.streams.video[0], 0
     moving.thread_type = "AUTO"
     for packet in film.demux([moving, *pass_on]):
-        if packet.stream is moving:
-            for frame in packet.decode():
+        try:
+            if packet.stream is not moving:
+                pass_on[packet.stream](packet)
+            for frame in packet.decode() if packet.stream is moving else ():
                 yield frame, _upright(frame, first)
-        else:
-            pass_on[packet.stream](packet)
+        except InvalidDataError:
+            damaged += 1
+    if damaged:
+        warnings.warn(f"{Path(film.name).name}: {damaged} damaged packets were left out", stacklevel=2)
 
 
 def _upright(frame: Any, first: Any) -> Image.Image:
@@ -180,7 +194,8 @@ def _add_sound(out: Any, sound: Any) -> Callable[[Any], None]:
     name = sound.codec_context.codec.canonical_name
     is_copied = name in SOUNDS and (name != "mp3" or sound.rate >= 16000)  # slower ones do not go into an MP4
     rate = sound.rate if sound.rate in AAC_RATES else 48000
-    heard = out.add_stream_from_template(sound) if is_copied else out.add_stream("aac", rate)
+    layout = "mono" if sound.channels == 1 else "stereo"
+    heard = out.add_stream_from_template(sound) if is_copied else out.add_stream("aac", rate, layout=layout)
 
     def pass_on(packet: Any) -> None:
         if is_copied and packet.dts is not None:

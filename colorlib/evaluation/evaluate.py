@@ -27,12 +27,9 @@ def constant_color(a: float, b: float) -> Predict:
 
 
 def evaluate_model(
-    predict: Predict | Mapping[str, Predict],
-    photos: Sequence[str | os.PathLike],
-    size: int = 256,
-    progress: bool = True,
-    on_photo: Callable[[str, dict, dict], None] | None = None,
-) -> pd.DataFrame:
+    predict: Predict | Mapping[str, Predict], photos: Sequence[str | os.PathLike], size: int = 256,
+    progress: bool = True, on_photo: Callable[[str, dict, dict], None] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Score colorizers, and the gray baseline beside them, on photo files.
 
     Pictures are uint8 (size, size, 3). The true one is the whole photo, its RGB taken for sRGB, squeezed (bicubic).

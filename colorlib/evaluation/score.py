@@ -23,12 +23,9 @@ AVERAGED = 1000  # training photos, drawn evenly, whose mean color stands for th
 
 
 def score_run(
-    run: str | os.PathLike,
-    photos: Sequence[str | os.PathLike],
-    out: str | os.PathLike | None = None,
-    shown: Sequence[str | os.PathLike] | None = None,
-    beside: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
+    run: str | os.PathLike, photos: Sequence[str | os.PathLike], out: str | os.PathLike | None = None,
+    shown: Sequence[str | os.PathLike] | None = None, beside: Mapping[str, str] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Evaluate a trained run, beside gray and beside the mean color of its training photos if `mean_color` was called.
 
     Writes metrics.csv, metrics_summary.txt, failures.csv, comparisons/comparison_000.png …, figures/examples.png

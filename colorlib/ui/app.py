@@ -38,7 +38,6 @@ CSS = """
 #hints button { padding: 2px 8px; border: 1px solid; border-radius: 8px }
 input[type=color] { width: 100%; height: 32px; padding: 0; border: 0; background: none; cursor: pointer }
 """
-THUMBNAIL = 208  # longest side, px
 # what gr.HTML shows for a value, and the JavaScript by which a person changes that
 PALETTE = """{{#each value}}<label style="flex: {{percent}}">
 <input type="color" value="{{now}}" data-at="{{@index}}" title="{{words}}" aria-label="{{words}}">{{percent}}%
@@ -243,7 +242,7 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
 
 def _listed(path: str) -> tuple[Image.Image, str, str]:
     """A photo as the page lists it: a small picture, its name, its path; an error for a broken one."""
-    return shrink(Session(path).small, THUMBNAIL), Path(path).stem.replace("_", " "), path
+    return shrink(Session(path).small, 208), Path(path).stem.replace("_", " "), path
 
 
 def _swatch(code: str, share: float) -> dict[str, Any]:

@@ -102,14 +102,10 @@ def photo_face(face: W.Button, session: Session) -> W.HTML:
     """Make a button as large as a thumbnail with a name, and give the style sheet that paints it: buttons hold text."""
     face.layout = W.Layout(width="100px", height="102px", padding="74px 2px 0")
     face.add_class(name := f"photo-{face.model_id}")
-    rules = f"background-image: url({thumbnail(session)}); background-size: 100% 74px; background-repeat: no-repeat"
+    small = base64.b64encode(jpeg(np.asarray(ImageOps.fit(session.small, (192, 144))))).decode()
+    image = f"url(data:image/jpeg;base64,{small})"
+    rules = f"background-image: {image}; background-size: 100% 74px; background-repeat: no-repeat"
     return W.HTML(f"<style>button.{name} {{{rules}}}</style>", layout={"display": "none"})
-
-
-def thumbnail(session: Session, width: int = 96, height: int = 72) -> str:
-    """The address of a small picture that carries its own data, cropped to width × height px, of twice the pixels."""
-    small = ImageOps.fit(session.small, (2 * width, 2 * height))
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg(np.asarray(small))).decode()}"
 
 
 def jpeg(picture: np.ndarray) -> bytes:

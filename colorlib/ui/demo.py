@@ -102,8 +102,7 @@ class ColorizeDemo(W.VBox):
 
     def _steering(self) -> tuple[W.VBox, W.VBox]:
         """What the colors depend on: the network, the photo's tones, another photo."""
-        actions = self.predict, self._draw_anew, self._choose_reference
-        predict, draw, choose = map(self.status.reporting, actions)
+        predict, draw = map(self.status.reporting, (self.predict, self._draw_anew))
         self.network = C.control(W.Dropdown, "network", predict, options=self.networks.names)
         self.scale = C.control(W.Dropdown, "looks at", predict, options=SCALES)
         self.saturation = C.control(W.FloatSlider, "saturation", draw, value=1, max=2, step=0.05)
@@ -111,10 +110,8 @@ class ColorizeDemo(W.VBox):
         self.vividness = C.control(W.FloatSlider, "vividness", predict, value=start, max=1, step=0.05)
         self.tone = C.control(W.Checkbox, "restore a faded print's tone", predict, indent=False)
         colors = C.panel("Colors", self.network, self.scale, self.saturation, self.vividness, self.tone)
-        self.reference_choice = C.control(W.Dropdown, "take from", choose, options=list(self.references))
-        self.reference_shown = W.HTML()
-        title = "Reference: colors of another photo, uploads too"
-        return colors, C.panel(title, self.reference_choice, self.reference_shown)
+        self.reference_choice = C.control(W.Dropdown, "take from", predict, options=list(self.references))
+        return colors, C.panel("Reference: colors of another photo, uploads too", self.reference_choice)
 
     def _card(self, photo: Photo, name: str, *more: W.Button) -> W.HBox:
         """A button that shows a photo and looks like it, and more buttons beside it."""
@@ -196,13 +193,6 @@ class ColorizeDemo(W.VBox):
     def _add_hint(self) -> None:
         self._take_aim()
         self.status.reporting(partial(self._color, self.session, [*self.hints, self.aim]))()
-
-    def _choose_reference(self) -> None:
-        name = self.reference_choice.value
-        photo = self.references[name]
-        address = "" if photo is None else C.thumbnail(Session(photo, name), 128, 96)
-        self.reference_shown.value = address and f'<img alt="{html.escape(name)}" src="{address}" style="width:128px">'
-        self.predict()
 
     def show_photo(self, photo: Photo, name: str = "photo") -> None:
         """Read, color and show a photo; when that fails, what was shown stays."""

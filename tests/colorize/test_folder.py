@@ -80,11 +80,12 @@ def test_results_within_the_folder_are_not_colored_again(album, tmp_path, where)
 def test_several_sources_and_names_that_collide(album, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    shutil.copy(album / "b.png", other / "a.jpg")
+    for name in ("a.jpg", "contact-sheet.jpg"):
+        shutil.copy(album / "b.png", other / name)
     result = run([album / "a.jpg", str(album / "trip"), other], tmp_path / "out")
     assert files(tmp_path / "out") == ["a-colorized.jpg", SHEET, "day 2/c-colorized.webp"]
-    assert list(result.failed) == [other / "a.jpg"]
-    assert "is already the result of" in result.failed[other / "a.jpg"]
+    assert list(result.failed) == [other / "a.jpg", other / "contact-sheet.jpg"]
+    assert "is already the result of the contact sheet" in result.failed[other / "contact-sheet.jpg"]
     assert list(run(album / "trip", album).done.values()) == [album / "day 2" / "c-colorized.webp"]
 
 
@@ -111,7 +112,8 @@ def test_contact_sheet_shows_before_beside_after(album, tmp_path):
     for path, left in zip(shown, (8, 200, 400, 592), strict=True):
         photo = Image.open(path).convert("RGB").resize((192, 160))  # 48 × 40
         assert np.abs(sheet[24:184, left : left + 192].astype(int) - photo).mean() < 2
-    assert contact_sheet(pairs * 3).shape == (3 * 200 + 8, 3 * 392 + 8, 3)
+    Image.new("RGB", (900, 2)).save(thin := tmp_path / "thin.png")
+    assert contact_sheet([*pairs[1:], *pairs * 2, (thin, thin)]).shape == (3 * 200 + 8, 3 * 392 + 8, 3)
 
 
 def test_clips_pages_and_other_files(tmp_path):

@@ -24,7 +24,7 @@ def make_clip(path, codec="libx264", sound="aac", rate=48000):
     with av.open(path, "w") as out:
         shown = out.add_stream(codec, 10)
         shown.width, shown.height, shown.pix_fmt = 64, 48, "yuv420p"
-        heard = out.add_stream(sound, rate) if sound else None
+        heard = out.add_stream(sound, rate, layout="mono") if sound else None
         for number in range(6):
             picture = np.full((48, 64, 3), 60 + 20 * number, np.uint8)
             out.mux(shown.encode(av.VideoFrame.from_ndarray(picture)))
@@ -64,11 +64,13 @@ def test_a_clip_keeps_size_times_and_sound(tmp_path, capsys, name, codec, sound,
 
 def test_an_animated_gif_of_odd_size_is_a_clip(tmp_path):
     pictures = [Image.fromarray(blobs(number)).resize((31, 21)) for number in range(3)]
-    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 300, 200])
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 300, 2000])
     pictures[0].save(tmp_path / "still.gif")
     assert is_video(tmp_path / "a.gif") and not is_video(tmp_path / "still.gif") and not is_video("a.jpg")
     frames, times, _ = read_clip(colorize_video(tmp_path / "a.gif", tmp_path / "a.mp4", COLORIZER, progress=False))
     assert [frame.shape for frame in frames] == [(20, 30, 3)] * 3 and times == pytest.approx([0, 0.1, 0.4])
+    with av.open(tmp_path / "a.mp4") as film:
+        assert film.duration / 1e6 == pytest.approx(2.4, abs=0.01), "the pause at the end, too"
 
 
 def test_times_that_go_back_and_a_sound_that_mp4_lacks(tmp_path):
@@ -77,7 +79,17 @@ def test_times_that_go_back_and_a_sound_that_mp4_lacks(tmp_path):
     frames, times, sound = read_clip(out)
     assert len(frames) == 6 and (np.diff(times) > 0).all() and sound == ["aac"]
     with av.open(out) as film:
-        assert film.metadata["comment"] == NOTE
+        assert film.metadata["comment"] == NOTE and film.streams.audio[0].channels == 1, "as loud as it was"
+
+
+def test_damaged_frames_are_left_out_and_counted(tmp_path):
+    path = make_clip(tmp_path / "a.webm", "libvpx-vp9", None)
+    with av.open(path) as film:
+        spoilt = bytes(list(film.demux(video=0))[3])
+    path.write_bytes(path.read_bytes().replace(spoilt, bytes(len(spoilt))))
+    with pytest.warns(UserWarning, match=r"a\.webm: 1 damaged packets were left out"):
+        out = colorize_video(path, tmp_path / "a.mp4", COLORIZER, progress=False)
+    assert len(read_clip(out)[0]) == 5
 
 
 def test_clips_of_phones_are_turned(tmp_path):

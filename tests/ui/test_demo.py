@@ -209,14 +209,13 @@ def test_a_reference_and_a_closer_look(demo, colorizer):
     rocket = next(path for path in sample_photos() if path.name == "rocket.jpg")
     demo.reference_choice.value = "rocket.jpg"
     assert np.abs(demo.color - colorizer.colorize(CHELSEA, reference=rocket).astype(int)).mean() < 1
-    assert 'alt="rocket.jpg"' in demo.reference_shown.value
     upload(demo.upload, files)
     choose(demo, "chelsea.png")
     demo.reference_choice.value, demo.scale.value = "mine.png", 2
     expected = colorizer.colorize(CHELSEA, reference=files["mine.png"], render_size=64)
     assert np.abs(demo.color - expected.astype(int)).mean() < 1
     demo.reference_choice.value, demo.scale.value = "none", 1
-    assert demo.result.value == before and demo.reference_shown.value == ""
+    assert demo.result.value == before
 
 
 def test_other_runs_color_the_same_photo(colorizer, outputs):
