@@ -200,17 +200,13 @@ def find_runs() -> dict[str, Path]:
         # a data set made of a notebook's output may hold runs a few levels deep
         depths = range(1, 6) if folder == kaggle_input() else [1]
         weights = [path for depth in depths for path in folder.glob("*/" * depth + BEST)]
-        for path in sorted(weights, key=_age):
+        for path in sorted(weights, key=os.path.getmtime, reverse=True):
             runs.setdefault(path.parent.name, path.parent)
-    return dict(sorted(runs.items(), key=lambda run: (run[0] != RELEASE_RUN, _age(run[1] / BEST))))
+    return dict(sorted(runs.items(), key=lambda run: (run[0] != RELEASE_RUN, -os.path.getmtime(run[1] / BEST))))
 
 
 def _run_places() -> list[Path]:
     return [outputs_dir(), kaggle_input(), *([root / "outputs"] if (root := repository_dir()) else [])]
-
-
-def _age(path: Path) -> float:
-    return -path.stat().st_mtime
 
 
 def find_run(name: str | os.PathLike | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zlib
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -100,6 +101,11 @@ class Config:
     def network(self) -> dict[str, Any]:
         """The arguments of `model.UNet`."""
         return {name: getattr(self, name) for name in ("width", "depth", "dropout", "palette", "residual_blocks")}
+
+    @property
+    def view_seed(self) -> int:
+        """Start of the random views and their order: a training from a run's weights sees others than that run did."""
+        return self.seed + zlib.crc32(self.start_from.encode())
 
     @property
     def augments(self) -> bool:

@@ -164,7 +164,7 @@ class ColorizationDataset(Dataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which random views come next."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch + 1)
+        generator = torch.Generator().manual_seed(self.config.view_seed * 1_000_003 + epoch + 1)
         self.chance = torch.rand(len(self), 8, generator=generator).to(self.home)  # 8 decisions for each item
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:

@@ -28,8 +28,6 @@ class Huber(nn.HuberLoss):
     """
 
     def __init__(self, delta: float = 0.1):
-        if delta <= 0:
-            raise ValueError(f"delta must be above 0, got {delta}")
         super().__init__(delta=delta)
 
     def forward(self, predicted: Tensor, true: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class TrainState:
     @property
     def epoch_seed(self) -> int:
         """What the order of the photos and the dropout of the epoch in progress start from."""
-        return self.config.seed * 100_003 + len(self.history)
+        return self.config.view_seed * 100_003 + len(self.history)
 
     def take_step(self, L: Tensor, ab: Tensor) -> None:
         """Change the weights once, by the gradient of the loss on a batch: L (B, 1, S, S) and true ab (B, 2, S, S)."""

@@ -279,6 +279,7 @@ def test_loss_falls_as_in_a_plain_training(tmp_path, photos):
 
 def test_training_starts_from_the_weights_of_a_run(tmp_path, whole_run, photos):
     run, config = whole_run[0], EVERYTHING.replace(start_from=str(whole_run[0]))
+    assert config.view_seed != EVERYTHING.view_seed == EVERYTHING.seed, "other views than before"
     fit(config.replace(epochs=1, learning_rate=1e-12), photos, tmp_path / "more")
     before, after = (load_model(folder)[0].named_parameters() for folder in (run, tmp_path / "more"))
     for (name, old), (_, new) in zip(before, after, strict=True):
