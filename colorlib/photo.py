@@ -167,7 +167,7 @@ def _upright(image: Image.Image) -> Image.Image:
     image.filename = name
     if image.format == "TIFF" and image.mode.startswith("I;16"):  # perhaps of 12 bits, perhaps with 0 for white
         top, values = 2 ** image.tag_v2[Base.BitsPerSample][0] - 1, np.asarray(image).astype(np.float32)
-        values = top - values if image.tag_v2[Base.PhotometricInterpretation] == 0 else values
+        values = top - values if image.tag_v2.get(Base.PhotometricInterpretation) == 0 else values
         mended, mended.info = Image.fromarray((values * (65535 / top)).round().astype(np.uint16)), image.info
         return mended
     with contextlib.suppress(Exception):  # KeyError: nothing to do; broken EXIF raises many kinds

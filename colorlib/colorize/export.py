@@ -41,9 +41,9 @@ def save_picture(path: str | os.PathLike, picture: np.ndarray, source: Photo | N
     """Write a colored picture, uint8 (H, W, 3), and return its path; an earlier file stays as it was if anything fails.
 
     The suffix names the format: JPEG, PNG, WebP, TIFF or BMP; missing folders are made. A picture may also be uint16:
-    PNG and TIFF keep its 16 bits, the others get 8. The file gets sRGB's ICC
-    profile, and a description that says that its colors are predicted. From the source, the photo that was colored, it
-    takes transparency, where its format can hold it, camera, date, place and authors (EXIF), and resolution (DPI).
+    PNG and TIFF keep its 16 bits, the others get 8. The file gets sRGB's ICC profile, and a description that says that
+    its colors are predicted. From the source, the photo that was colored, it takes transparency, where its format can
+    hold it (of 8-bit pictures), camera, date, place and authors (EXIF), and resolution (DPI).
 
     Raises:
         SaveError: If the suffix is another, the format cannot hold the picture, or the file cannot be written.
