@@ -16,15 +16,13 @@ from PIL import Image, ImageOps
 
 from colorlib.ui.session import Session
 
-RED = "#C62828"
-
 
 class Status(W.HTML):
     """A line of words that says what happened, and what went wrong: front ends would drop an error in a callback."""
 
     def say(self, text: str, error: bool = False, link: str = "") -> None:
         """Show a text (never taken as markup), as an error or not, with a link (HTML) behind it."""
-        role, style, prefix = ("alert", f"color:{RED}", "<b>Error:</b> ") if error else ("status", "opacity:0.75", "")
+        role, style, prefix = ("alert", "color:#C62828", "<b>Error:</b> ") if error else ("status", "opacity:0.75", "")
         self.value = f'<div role="{role}" style="{style};line-height:1.5">{prefix}{html.escape(text)} {link}</div>'
 
     def reporting(self, action: Callable[[], None]) -> Callable[..., None]:

@@ -10,11 +10,11 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = ROOT / ".venv" / "overlay-ipywidgets7"
 MAKE_OVERLAY = "pip install --target .venv/overlay-ipywidgets7 --no-deps ipywidgets==7.7.1 ipython-genutils==0.2.0"
-FILES = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("controls", "demo", "lab_explorer")]
+FILES = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("controls", "demo")]
 ARGUMENTS = ["-q", "--color=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore", *FILES]
 CELLS = [
     "import ipywidgets\nassert ipywidgets.__version__ == '7.7.1', ipywidgets.__version__",
-    "from colorlib.data import sample_photos\nfrom colorlib.ui import LabExplorer\nLabExplorer(sample_photos()[0])",
+    "import colorlib\nfrom colorlib.ui import ColorizeDemo\nColorizeDemo(colorlib.load())",
     f"import pytest\nassert pytest.main({ARGUMENTS!r}) == 0",
 ]
 
