@@ -13,13 +13,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from skimage.exposure import rescale_intensity
 from torch import Tensor, nn
 
 from colorlib.checkpoint import find_run, load_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
 from colorlib.colorize.hints import Color, Hint, spread_hints
 from colorlib.colorize.swatches import recolor_palette
-from colorlib.colorize.tone import restore_tone
 from colorlib.colorize.transfer import transfer_colors
 from colorlib.config import Config
 from colorlib.model import UNet
@@ -29,6 +29,7 @@ from colorlib.system import pick_device, pick_precision
 
 RENDER_SIZES = range(16, 1025)  # sides of the square in which the network may look at a photo, px
 CPU_STRIP, GPU_STRIP = 2**16, 2**22  # pixels joined at a time: what a CPU's cache holds, what keeps a GPU busy
+TONE_ENDS = (0.5, 99.5)  # percentiles of a faded print's tones that become black and white
 EPS = 0.1  # the guided filter's ε, added to the variance of scaled L: the least mean error on validation photos
 
 
@@ -94,7 +95,7 @@ class Colorizer:
             guess = self._run_network(reference_L, vividness)
             ab = transfer_colors(L, ab, reference_L, guess, reference_ab)
         if recolor:
-            palette = self._palette(self.network_input(photo))  # the one that `palette` shows
+            palette = self.palette(photo)
             if palette is None:
                 raise ValueError("this network has no palette whose colors could be changed: choose another run")
             change = recolor_palette(palette, recolor).paint(vividness) - palette.paint(vividness)
@@ -129,14 +130,23 @@ class Colorizer:
     @torch.inference_mode()
     def palette(self, photo: Photo) -> Palette | None:
         """Get the colors that the network chose for a photo, the most used one first; None if it has no palette."""
-        palette = self._palette(self.network_input(photo))
-        return palette and Palette(*(values[:, palette.shares[0].argsort(descending=True)] for values in palette))
-
-    def _palette(self, L: Tensor) -> Palette | None:
         if not getattr(self.model, "palette", None):
             return None
-        palette = self.network.forward_with_palette(L.to(self.device, self.dtype))[1]
-        return Palette(*(values.float().cpu() for values in palette))
+        _, palette = self.network.forward_with_palette(self.network_input(photo).to(self.device, self.dtype))
+        palette = Palette(*(values.float().cpu() for values in palette))
+        return Palette(*(values[:, palette.shares[0].argsort(descending=True)] for values in palette))
+
+
+def restore_tone(photo: Photo) -> Image.Image | np.ndarray:
+    """Stretch the tones of a faded or tinted photo from black to white.
+
+    Returns a gray picture of mode "RGB", of its size; for 16-bit gray from `read_deep_photo`, a uint16 array (H, W).
+    """
+    gray = photo if is_deep(photo) else np.asarray(read_photo(photo).convert("L"))
+    low, high = np.percentile(gray, TONE_ENDS)
+    stretched = rescale_intensity(gray, (low, max(high, low + 1)), (0, np.iinfo(gray.dtype).max))
+    stretched = stretched.round().astype(gray.dtype)
+    return stretched if is_deep(photo) else Image.fromarray(stretched).convert("RGB")
 
 
 @torch.inference_mode()

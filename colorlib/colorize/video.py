@@ -19,16 +19,16 @@ from skimage.registration import optical_flow_ilk
 from torch import Tensor
 from tqdm import tqdm
 
-from colorlib.colorize.colorizer import Colorizer, add_color
+from colorlib.colorize.colorizer import Colorizer, add_color, restore_tone
 from colorlib.colorize.export import NOTE, SaveError
-from colorlib.colorize.tone import restore_tone
 from colorlib.photo import PhotoError, count_pictures
 from colorlib.system import replacing
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")  # and an animated .gif
 SOUNDS = ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3")  # copied into an MP4 as they are; others become AAC
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-ENCODER = {"crf": "18", "preset": "veryfast", "bf": "0"}  # of x264: hardly a loss that one sees, frames in their order
+# of x264: hardly a loss that one sees, frames in their order, each as long as it was
+ENCODER = {"crf": "18", "preset": "veryfast", "bf": "0", "flags": "+frame_duration"}
 BT709 = 1  # FFmpeg's number of the colors, the curve and the matrix of HDTV
 TRUST = 0.1  # difference in scaled L, 5 units of L*, at which a moved color counts e⁻¹ of its share
 CUT = 0.5  # mean trust below which a frame begins a new scene
@@ -120,11 +120,6 @@ def colorize_video(
         painted.pts, painted.time_base, painted.duration = frame.pts, frame.time_base, frame.duration
         return painted
 
-    def mux(packets: Iterable[Any]) -> None:
-        for packet in packets:  # the encoder would give all the same duration
-            packet.duration = durations.pop(packet.pts, None) or packet.duration
-            out.mux(packet)
-
     try:
         with av.open(src) as film:  # only a frame tells how it lies
             first = next(film.decode(video=0))
@@ -138,15 +133,14 @@ def colorize_video(
             painted = _one_ahead(paint, starmap(look, _frames(film, first, pass_on)))
             total = moving.frames or round((film.duration or 0) / av.time_base * (moving.average_rate or 0))
             bar = tqdm(painted, total=total or None, desc=src.name, unit="frame", disable=not progress)
-            last, durations = None, {}
+            last = None
             for done, frame in enumerate(bar, start=1):
                 # MP4 wants times that rise: those of H.264 in an AVI may not
                 last = frame.pts = frame.pts or 0 if last is None else max(frame.pts or 0, last + 1)
-                durations[frame.pts] = frame.duration
-                mux(shown.encode(frame))
+                out.mux(shown.encode(frame))
                 if on_frame:
                     on_frame(done, total)
-            mux(shown.encode())
+            out.mux(shown.encode())
     except (av.FFmpegError, LookupError, StopIteration, UnicodeError, AttributeError) as error:  # what PyAV raises
         raise PhotoError(f"{src.name}: {getattr(error, 'strerror', None) or 'broken, or no clip'}") from error
     return dst

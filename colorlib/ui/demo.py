@@ -38,7 +38,6 @@ class ColorizeDemo(W.VBox):
         self.hints: list[Hint] = []
         self.aim: Hint | None = None  # the hint that is being prepared
         self.references: dict[str, Photo | None] = {"none": None} | {p.name: p for p in sample_photos("color")}
-        self.choices: dict[W.Button, Photo] = {}  # the gallery's buttons
         self.uploads: dict[str, W.HBox] = {}  # their cards in the gallery
         self.pickers: list[tuple[str, W.ColorPicker]] = []  # the palette's colors, as the network chose them
         self._button = partial(C.button, status=self.status)
@@ -46,8 +45,8 @@ class ColorizeDemo(W.VBox):
         panel, self.columns = self._photo_panel(samples), self._picture_columns()
         rows = [panel, self.status, self.columns, self.clip]
         super().__init__(rows, layout={"max_width": "960px", "grid_gap": "10px"})
-        for choice in list(self.choices)[:1]:  # something to see at once
-            choice.click()
+        for card in self.gallery.children[:1]:  # something to see at once
+            card.children[1].click()
 
     def _photo_panel(self, photos: Sequence[Photo]) -> W.VBox:
         """Where a photo comes from: a gallery of samples and uploads, a path."""
@@ -102,7 +101,7 @@ class ColorizeDemo(W.VBox):
 
     def _steering(self) -> tuple[W.VBox, W.VBox]:
         """What the colors depend on: the network, the photo's tones, another photo."""
-        predict, draw = map(self.status.reporting, (self.predict, self._draw_anew))
+        predict, draw = map(self.status.reporting, (self.predict, self._draw))
         self.network = C.control(W.Dropdown, "network", predict, options=self.networks.names)
         self.scale = C.control(W.Dropdown, "looks at", predict, options=SCALES)
         self.saturation = C.control(W.FloatSlider, "saturation", draw, value=1, max=2, step=0.05)
@@ -118,7 +117,7 @@ class ColorizeDemo(W.VBox):
         session = Session(photo, name)
         text, show = Path(session.name).stem.replace("_", " "), partial(self.show_photo, photo, session.name)
         face = self._button(text, "", f"Color {session.name}", show)
-        self.choices[face] = photo
+        face.photo = photo
         return W.HBox([C.photo_face(face, session), face, *more])
 
     def _take_uploads(self, files: dict[str, bytes]) -> None:
@@ -138,7 +137,7 @@ class ColorizeDemo(W.VBox):
                         sound.append(name)
                 except (ValueError, OSError) as error:
                     errors.append(str(error))
-            self._show_uploads()
+            self.gallery.children = [*self._samples, *self.uploads.values()]
             self.reference_choice.options = list(self.references)
             for name in sound[:1]:
                 self.show_photo(files[name], name)
@@ -153,12 +152,7 @@ class ColorizeDemo(W.VBox):
 
     def _remove_upload(self, name: str) -> None:
         del self.uploads[name]
-        self._show_uploads()
-
-    def _show_uploads(self) -> None:
         self.gallery.children = [*self._samples, *self.uploads.values()]
-        faces = [card.children[1] for card in self.gallery.children]
-        self.choices = {face: self.choices[face] for face in faces}
 
     def _open_path(self) -> None:
         text = self.path.value.strip().strip("\"'")
@@ -217,7 +211,7 @@ class ColorizeDemo(W.VBox):
         self.session, self.hints, self.aim = session, hints, aim
         self._show_palette()
         self._show_hints()
-        self._draw_anew()
+        self._draw()
         self.status.say(str(session))
 
     def _begin_photo(self, session: Session) -> None:
@@ -228,8 +222,8 @@ class ColorizeDemo(W.VBox):
         self.truth.value = C.jpeg(np.asarray(session.small))
         self.truth_figure.layout.display = None if session.in_color else "none"
         self.clip.layout.display = "none"
-        for button, photo in self.choices.items():
-            button.button_style, button.icon = ("primary", "check") if photo is session.source else ("", "")
+        for _, face, *_ in (card.children for card in self.gallery.children):
+            face.button_style, face.icon = ("primary", "check") if face.photo is session.source else ("", "")
 
     def _show_hints(self) -> None:
         chips = []
@@ -261,13 +255,9 @@ class ColorizeDemo(W.VBox):
         for code, picker in self.pickers:
             picker.value = code
 
-    def _draw_anew(self) -> None:
-        if self.session is not None:
-            self.gray, self.color = self.session.gray, self.session.preview(self.saturation.value)
-            self._draw()
-
     def _draw(self) -> None:
         if self.session is not None:
+            self.gray, self.color = self.session.gray, self.session.preview(self.saturation.value)
             shown = wipe(self.gray, self.color, self.amount.value)
             self.result.value = C.jpeg(draw_hints(shown, self.hints, self.aim))
 
