@@ -146,34 +146,27 @@ class RunRecorder:
             environment = describe_environment() | {"trained_on": str(state.device), "precision": state.precision}
             write_text(run / "environment.json", json.dumps(environment, indent=2) + "\n")
 
-    @property
-    def picture(self) -> Path:
-        """Path of the newest sample picture; see `save_some_examples`."""
-        return self.run / "samples" / f"epoch_{len(self.state.history) - 1:03d}.png"  # counted from 000
-
-    def after_step(self) -> None:
-        """Write last.pt every `checkpoint_every` steps."""
-        every = self.state.config.checkpoint_every
+    def save_state(self, every: int = 1) -> None:
+        """Write last.pt if `every` divides the epoch's steps so far (0 once it has ended); 0: never."""
         if every and self.state.step % every == 0:
-            self._save_state()
+            saved = self.state.state_dict()  # all processes together
+            if rank() == 0:
+                save_checkpoint(self.run / LAST, saved)
 
-    def after_epoch(self) -> None:
-        """Write sample picture, weights and history, and last.pt after all of them: with it an epoch counts."""
+    def after_epoch(self) -> Path:
+        """Write sample picture, weights, history, and last.pt last: with it an epoch counts. Returns the picture."""
         model, config, history = self.state.eval_model, self.state.config, pd.DataFrame(self.state.history)
+        picture = self.run / "samples" / f"epoch_{len(history) - 1:03d}.png"  # counted from 000
         if rank() == 0:
             notes = {"epoch": len(history), "val_loss": history["val_loss"].iloc[-1]}
-            save_some_examples(model, **self.examples, path=self.picture)
+            save_some_examples(model, **self.examples, path=picture)
             if history["val_loss"].idxmin() == len(history) - 1:
                 save_model(self.run / BEST, model, config, **notes)
             if config.keep_every and len(history) % config.keep_every == 0:
-                save_model(self.run / "weights" / f"{self.picture.stem}.safetensors", model, config, **notes)
+                save_model(self.run / "weights" / f"{picture.stem}.safetensors", model, config, **notes)
             write_text(self.run / "history.csv", history.to_csv(index=False))
-        self._save_state()
-
-    def _save_state(self) -> None:
-        saved = self.state.state_dict()  # all processes together
-        if rank() == 0:
-            save_checkpoint(self.run / LAST, saved)
+        self.save_state()
+        return picture
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     # 1. undo the transfer curve: from code values to light
     light = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     # 2. from the display's primaries to XYZ, relative to white
-    xyz = _mix(light, XYZ_FROM_RGB) / WHITE.to(light)
+    xyz = torch.einsum("ij,...jhw->...ihw", XYZ_FROM_RGB.to(light), light) / WHITE.to(light)
     # 3. the eye's compression; the clamp keeps the gradient of the unused branch finite
     f = torch.where(xyz > EPSILON, xyz.clamp(min=EPSILON) ** (1 / 3), KAPPA * xyz + 16 / 116)
     fx, fy, fz = f.unbind(-3)
@@ -92,7 +92,7 @@ def _unclamped_rgb(lab: Tensor) -> Tensor:
     # scikit-image's rule: light cannot be negative, so f of Z is kept at 0 or above
     f = torch.stack([fy + a / 500, fy, (fy - b / 200).clamp(min=0)], dim=-3)
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / KAPPA) * WHITE.to(f)
-    light = _mix(xyz, torch.linalg.inv(XYZ_FROM_RGB))
+    light = torch.einsum("ij,...jhw->...ihw", torch.linalg.inv(XYZ_FROM_RGB).to(xyz), xyz)
     return torch.where(light > 0.0031308, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055, light * 12.92)
 
 
@@ -102,8 +102,3 @@ def _checked(image: Tensor, name: str) -> Tensor:
     if not image.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {image.dtype}; divide 8-bit values by 255 first")
     return image if image.dtype == torch.float64 else image.float()
-
-
-def _mix(image: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply the channels of (..., 3, H, W) by a 3×3 matrix."""
-    return torch.einsum("ij,...jhw->...ihw", matrix.to(image), image)

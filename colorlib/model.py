@@ -90,9 +90,10 @@ class UNet(nn.Module):
         )
         self.palette = ColorPalette(palette, inputs[:3], inputs[-1]) if palette else None
 
-    def forward(self, L: Tensor, vividness: float = 0.0) -> Tensor:
-        """L (B, 1, H, W) → ab (B, 2, H, W); see `forward_with_palette`."""
-        return self.forward_with_palette(L, vividness)[0]
+    def forward(self, L: Tensor, vividness: float = 0.0, with_palette: bool = False) -> Tensor | tuple:
+        """L (B, 1, H, W) → ab (B, 2, H, W), or a pair of it and the palette; see `forward_with_palette`."""
+        answer = self.forward_with_palette(L, vividness)
+        return answer if with_palette else answer[0]
 
     def forward_with_palette(self, L: Tensor, vividness: float = 0.0) -> tuple[Tensor, Palette | None]:
         """Guess the colors that belong to scaled L (B, 1, H, W) of any side, and say what they were mixed from.

@@ -15,18 +15,14 @@ from PIL.ExifTags import Base
 from torch import Tensor
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
-SUFFIXES = {  # by format; other decoders than these stay closed to whatever calls itself a photo
-    "JPEG": [".jpg", ".jpeg", ".jfif"], "PNG": [".png"], "WEBP": [".webp"], "BMP": [".bmp"], "TIFF": [".tif", ".tiff"],
-    "GIF": [".gif"], "JPEG2000": [".jp2", ".j2k"], "AVIF": [".avif"],
-}  # fmt: skip
-with contextlib.suppress(ModuleNotFoundError):  # the extra: pip install '.[heic]'
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "AVIF", "HEIF"]  # all other decoders stay closed
+with contextlib.suppress(ModuleNotFoundError):  # HEIF is an extra: pip install '.[heic]'
     import pillow_heif
 
     pillow_heif.register_heif_opener()
-    SUFFIXES["HEIF"] = [".heic", ".heif"]
 Image.init()
-SUFFIXES = {kind: suffixes for kind, suffixes in SUFFIXES.items() if kind in Image.OPEN}  # an old Pillow has no AVIF
-PHOTO_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+FORMATS = [kind for kind in FORMATS if kind in Image.OPEN]  # an old Pillow has no AVIF
+PHOTO_SUFFIXES = tuple(suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS)
 TURN = Image.Transpose
 TURNS = {  # what EXIF's orientation numbers ask for
     2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE, 6: TURN.ROTATE_270,
@@ -63,7 +59,7 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
             is_open = isinstance(source, Image.Image)
-            opened = contextlib.nullcontext(source) if is_open else Image.open(source, formats=list(SUFFIXES))
+            opened = contextlib.nullcontext(source) if is_open else Image.open(source, formats=FORMATS)
         with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}×{image.height} px, the limit is {MAX_PIXELS / 1e6:.0f} megapixels"

@@ -12,13 +12,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 from torchvision.utils import make_grid
 
-from colorlib.color import lab_to_rgb, out_of_gamut, rgb_to_lab
+from colorlib.color import lab_to_rgb, rgb_to_lab
 from colorlib.metrics import METRICS
 from colorlib.photo import to_tensor
 
@@ -136,31 +135,6 @@ def plot_steps(losses: Sequence[tuple[float, float]]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def plot_ab_histogram(pictures: Tensor | np.ndarray | Sequence[np.ndarray], title: str = "") -> Figure:
-    """Show which colors pictures hold: the share of their pixels in each 2×2 square of the (a*, b*) plane.
-
-    The darker a square, the more pixels (logarithmic). Behind, pale, are the colors that sRGB has there. Pictures are
-    L*a*b* (..., 3, H, W) as a tensor, or one or more uint8 RGB (H, W, 3) arrays.
-    """
-    pictures = [pictures] if isinstance(pictures, np.ndarray) else pictures
-    labs = [pictures] if isinstance(pictures, Tensor) else [rgb_to_lab(to_tensor(p)) for p in pictures]
-    a, b = (np.concatenate([lab.select(-3, i).flatten().cpu().numpy() for lab in labs]) for i in (1, 2))
-    edges = np.arange(-110, 111, 2)
-    share = np.histogram2d(b, a, bins=(edges, edges))[0] / a.size  # rows: b*, columns: a*
-    fig, [ax] = _new_figure(1, 1, 3.8, width=5.2)
-    look = {"origin": "lower", "extent": (-110, 110, -110, 110), "interpolation": "nearest"}
-    ax.imshow(_ab_plane(edges), **look)
-    ink = ListedColormap(mpl.colormaps["Greys"](np.linspace(0.4, 1, 256)))
-    norm = LogNorm(share[share > 0].min(), share.max())
-    image = ax.imshow(np.ma.masked_equal(share, 0), cmap=ink, norm=norm, **look)
-    ticks = range(-100, 101, 50)
-    ax.set(xlabel="a* (green to red)", ylabel="b* (blue to yellow)", title=title, xticks=ticks, yticks=ticks)
-    ax.grid(alpha=0.25)
-    fig.colorbar(image, label="share of the pixels")
-    return fig
-
-
-@mpl.rc_context(STYLE)
 def plot_lab_planes(rgb: np.ndarray) -> Figure:
     """Show a photo, uint8 (H, W, 3), beside its L*, a* and b* planes, each in the colors that it stands for."""
     lab = rgb_to_lab(to_tensor(rgb)).numpy()
@@ -249,16 +223,6 @@ def _show(ax: plt.Axes, picture: np.ndarray, title: str) -> None:
     ax.imshow(picture, cmap="gray", vmin=0, vmax=top)
     ax.set(title=title, xticks=[], yticks=[], anchor="N")
     ax.spines[:].set_visible(False)
-
-
-def _ab_plane(edges: np.ndarray) -> np.ndarray:
-    """The color of each (a*, b*) square at the mean L* of sRGB's colors there, made pale: float (B, A, 3)."""
-    middles, lightness = torch.from_numpy((edges[:-1] + edges[1:]) / 2).float(), torch.arange(1.0, 100, 2)
-    lab = torch.stack(torch.meshgrid(lightness, middles, middles, indexing="ij"), dim=1)[:, [0, 2, 1]]
-    inside = ~out_of_gamut(lab)  # (L, B, A)
-    mean = (lab[:, 0] * inside).sum(dim=0) / inside.sum(dim=0).clamp(min=1)
-    rgb = lab_to_rgb(torch.stack([mean, *lab[0, 1:]]))
-    return torch.where(inside.any(dim=0), 0.5 + 0.5 * rgb, 1.0).permute(1, 2, 0).numpy()
 
 
 def _lab_map(channel: int) -> ListedColormap:

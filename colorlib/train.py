@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from colorlib.config import PRESETS, Config
 from colorlib.data import ColorizationDataset, Paths, find_photos, get_dataloader, split_paths
 from colorlib.losses import ColorLoss
 from colorlib.model import UNet
-from colorlib.palette import Palette
 from colorlib.system import distributed as dist
 from colorlib.system.environment import cache_dir, pick_device, pick_precision, used_memory
 
@@ -48,7 +48,7 @@ class TrainState:
         if config.ema:
             average = get_ema_multi_avg_fn(config.ema)
             self.ema_model = AveragedModel(self.train_model, multi_avg_fn=average, use_buffers=True)
-        self.parallel_model: nn.Module = _WithPalette(self.train_model)  # what a step calls
+        self.parallel_model: nn.Module = self.train_model  # what a step calls
         if dist.world_size() > 1:
             self.parallel_model = DistributedDataParallel(self.parallel_model)
         if config.compile:
@@ -71,6 +71,10 @@ class TrainState:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")
         self.history: list[dict[str, float]] = []
         self.step, self.photos, self.loss_sum = 0, 0, torch.zeros((), device=device)
+        self.parts = {  # what has a state of its own, by its name in last.pt
+            "model": self.train_model, "ema_model": self.ema_model, "optimizer": self.optimizer,
+            "schedule": self.schedule, "scaler": self.scaler,
+        }  # fmt: skip
 
     @property
     def eval_model(self) -> nn.Module:
@@ -85,7 +89,7 @@ class TrainState:
     def take_step(self, L: Tensor, ab: Tensor) -> None:
         """Change the weights once, by the gradient of the loss on a batch: L (B, 1, S, S) and true ab (B, 2, S, S)."""
         with self.autocast:
-            predicted, palette = self.parallel_model(L)
+            predicted, palette = self.parallel_model(L, with_palette=True)
         loss = self.loss(L, predicted, ab, palette)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
@@ -116,11 +120,7 @@ class TrainState:
         loss_sum, photos = dist.all_reduce_sum(self.loss_sum, self.photos, device=self.device)
         cuda = self.device.type == "cuda"
         return {
-            "model": self.train_model.state_dict(),
-            "ema_model": self.ema_model.state_dict() if self.ema_model else {},
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            **{name: part.state_dict() if part else {} for name, part in self.parts.items()},
             "random": {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if cuda else {}),
             "epoch": len(self.history),
             "step": self.step,
@@ -131,15 +131,11 @@ class TrainState:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken, perhaps on another device or with another number of processes."""
-        self.train_model.load_state_dict(saved["model"])
-        if self.ema_model:
-            self.ema_model.load_state_dict(saved["ema_model"])
         # as it is on this device, not on the device before; it also decides where Adam's step counts lie
         saved["optimizer"]["param_groups"][0]["fused"] = self.optimizer.param_groups[0]["fused"]
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.schedule.load_state_dict(saved["schedule"])
-        if saved["scaler"]:
-            self.scaler.load_state_dict(saved["scaler"])
+        for name, part in self.parts.items():
+            if saved[name]:  # empty: without a moving average, without float16's scale
+                part.load_state_dict(saved[name])
         self.history, self.step = saved["history"], saved["step"]
         if dist.rank() > 0:  # the sums and the random states are the first process's
             torch.manual_seed(self.epoch_seed + dist.rank() * 7919 + self.step)
@@ -149,17 +145,6 @@ class TrainState:
         torch.set_rng_state(saved["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in saved["random"]:
             torch.cuda.set_rng_state(saved["random"]["cuda"])
-
-
-class _WithPalette(nn.Module):
-    """A network whose call gives its palette too, as `DistributedDataParallel` and `torch.compile` need it."""
-
-    def __init__(self, model: UNet):
-        super().__init__()
-        self.model = model
-
-    def forward(self, L: Tensor) -> tuple[Tensor, Palette | None]:
-        return self.model.forward_with_palette(L)
 
 
 def train_epoch(
@@ -252,6 +237,7 @@ def fit(
     shown = [*val_photos.paths, *photos[config.image_size].paths][: config.samples]
     examples = get_dataloader(ColorizationDataset(shown, config, device=device), config.samples)
     recorder = RunRecorder(run, state, split, next(iter(examples)))
+    save = partial(recorder.save_state, config.checkpoint_every)
     for epoch in range(len(state.history), config.epochs):
         start, served = time.perf_counter(), photos[config.size_in(epoch)]
         served.set_epoch(epoch)
@@ -259,7 +245,7 @@ def fit(
             torch.manual_seed(state.epoch_seed + dist.rank() * 7919)
         loader = get_dataloader(served, config.batch_size, True, state.epoch_seed, state.step, share)
         try:
-            train_loss, speed = train_epoch(state, loader, f"epoch {epoch + 1}/{config.epochs}", recorder.after_step)
+            train_loss, speed = train_epoch(state, loader, f"epoch {epoch + 1}/{config.epochs}", save)
         except KeyboardInterrupt:
             message = f"stopped in epoch {epoch + 1}; {epoch} epochs of {run.name} are safe: run this again to continue"
             raise KeyboardInterrupt(message) from None
@@ -271,10 +257,10 @@ def fit(
                 "seconds": time.perf_counter() - start, "memory_gb": used_memory(device) / 1e9,
             }
         )  # fmt: skip
-        recorder.after_epoch()
+        picture = recorder.after_epoch()
         history = pd.DataFrame(state.history)
         if dist.rank() == 0 and on_epoch:
-            on_epoch(history, recorder.picture)
+            on_epoch(history, picture)
         else:
             _say(epoch_line(history, config.epochs))
         if epoch + 1 == config.small_epochs:

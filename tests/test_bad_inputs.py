@@ -21,7 +21,7 @@ from colorlib.config import Config
 from colorlib.data import find_images
 from colorlib.model import UNet
 from colorlib.palette import Palette
-from colorlib.photo import SUFFIXES, PhotoError, read_photo
+from colorlib.photo import FORMATS, PHOTO_SUFFIXES, PhotoError, read_photo
 
 CONFIG = Config(width=4, depth=4, image_size=16)
 COLORIZER = Colorizer(Constant(0.1, -0.1), CONFIG, "float32")
@@ -170,11 +170,11 @@ def test_mutated_photos_and_folders_of_them_are_read_or_refused_in_words(tmp_pat
     exif, rng, refused = Image.Exif(), random.Random(0), 0
     exif[0x0112], exif[0x010F] = 6, "camera"
     for number in range(300):
-        kind, file = list(SUFFIXES)[number % len(SUFFIXES)], io.BytesIO()
+        kind, file = FORMATS[number % len(FORMATS)], io.BytesIO()
         Image.fromarray(PHOTO).save(file, kind, exif=exif)
         content = mutated(file.getvalue(), rng)
         if number < 50:
-            (tmp_path / f"{number}{SUFFIXES[kind][0]}").write_bytes(content)
+            (tmp_path / f"{number}{next(s for s in PHOTO_SUFFIXES if Image.EXTENSION[s] == kind)}").write_bytes(content)
         try:
             assert read_photo(content).mode == "RGB"
         except PhotoError:

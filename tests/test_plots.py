@@ -64,7 +64,7 @@ def test_every_figure_is_readable_and_whole():
     for fig in (
         plots.show_images([PHOTO] * 5, ["one", "two", "three", "four", "five"]),
         plots.plot_comparison(GRAY, PHOTO, PHOTO, SCORES, "photo.jpg"),
-        plots.plot_metrics_distribution(table()), plots.plot_history(HISTORY), plots.plot_ab_histogram([PHOTO], "a"),
+        plots.plot_metrics_distribution(table()), plots.plot_history(HISTORY),
         plots.plot_lab_planes(PHOTO), plots.plot_intervals(RUNS, PANELS), plots.plot_failures(FAILURES),
         plots.plot_failures(FAILURES.query("by == 'chroma'")), plots.plot_steps([(0.2, 0.1)] * 3),
     ):  # fmt: skip
@@ -125,20 +125,6 @@ def test_history_marks_the_best_epoch_and_gray():
     first = plots.plot_history(HISTORY[:1])
     first.draw_without_rendering()
     assert [tick for tick in first.axes[0].get_xticks() if tick % 1] == [], "there is no epoch 0.5"
-
-
-def test_ab_histogram_counts_pixels_where_they_are():
-    red = np.zeros((4, 4, 3), dtype=np.uint8)
-    red[:, :3] = (255, 0, 0)  # Lab 53, 80, 67
-    pale, share = (image.get_array() for image in plots.plot_ab_histogram(red).axes[0].images)
-    row, column = (67 + 110) // 2, (80 + 110) // 2
-    assert share[row, column] == pytest.approx(0.75) and share[54:56, 54:56].sum() == pytest.approx(0.25)
-    tensor = plots.plot_ab_histogram(rgb_to_lab(to_tensor(red))[None]).axes[0].images[1].get_array()
-    assert np.array_equal(tensor.filled(0), share.filled(0))
-    assert plots.plot_ab_histogram([red, PHOTO]).axes[0].images[1].get_array()[row, column] < 0.75
-    # behind, the plane's own colors: red on the right, yellow above, white where sRGB has none
-    assert pale[55, 85][0] > pale[55, 85][1] + 0.1 and pale[85, 55][2] < pale[85, 55][0] - 0.1
-    assert np.allclose(pale[5, 5], 1)
 
 
 def test_lab_planes_show_cie_units():

@@ -1,4 +1,4 @@
-"""Where a colorizer fails: errors by chroma, hue, lightness and texture; and photos by name."""
+"""Where a colorizer fails: errors by chroma, hue, lightness and texture."""
 
 from collections.abc import Mapping
 
@@ -31,10 +31,11 @@ class Failures:
         true, predicted = (rgb_to_lab(to_tensor(pictures[key])).double() for key in ("true", "predicted"))
         here, there = _properties(true), _properties(predicted)
         error = torch.hypot(*(true - predicted)[1:])
-        weights = torch.stack([torch.ones_like(error), error, here["chroma"], there["chroma"]])
-        for by, sums in self.sums.items():
-            sums[:4] += _histograms(by, here[by], weights)
-            sums[4:] += _histograms(by, there[by], weights[:1])
+        one = torch.ones_like(error)
+        counted = (here, one), (here, error), (here, here["chroma"]), (here, there["chroma"]), (there, one)
+        for by, sums in self.sums.items():  # the outer bins are open; NaN counts in none
+            edges = torch.tensor([-torch.inf, *EDGES[by][1:-1], torch.inf], dtype=torch.float64)
+            sums += torch.stack([torch.histogram(pixels[by], edges, weight=weight).hist for pixels, weight in counted])
 
     def table(self) -> pd.DataFrame:
         """Average the errors in each bin; pixels with a chroma below 10 have no hue.
@@ -53,24 +54,6 @@ class Failures:
         return pd.concat(tables, ignore_index=True)
 
 
-def extremes(metrics: pd.DataFrame, method: str = "model", count: int = 5) -> pd.DataFrame:
-    """Name the `count` photos in color on which a method gains least and most PSNR over gray (dB), the worst first."""
-    colored = metrics[metrics["in_color"]]
-    mine, gray = (colored[colored["method"] == name].reset_index(drop=True) for name in (method, "gray"))
-    table = mine.assign(gray_psnr=gray["psnr"], gain=mine["psnr"] - gray["psnr"])
-    table = table[np.isfinite(table["gain"])].sort_values("gain", kind="stable", ignore_index=True)
-    table = table[["image", "psnr", "gray_psnr", "gain", "true_colorfulness", "colorfulness"]]
-    return table.drop(table.index[count:-count]).reset_index(drop=True)
-
-
-def near_gray(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Name the photos that are not in color, with every method's PSNR (dB) on them, the grayest first."""
-    chosen = metrics[~metrics["in_color"].astype(bool)]
-    table = chosen.pivot_table(index=["image", "true_colorfulness"], columns="method", values="psnr", sort=False)
-    table = table.reindex(columns=metrics["method"].unique()).reset_index().rename_axis(columns=None)
-    return table.sort_values("true_colorfulness", kind="stable", ignore_index=True)
-
-
 def _properties(lab: Tensor) -> dict[str, Tensor]:
     """What EDGES sorts the pixels of L*a*b* (3, H, W) by, (H, W) each; the hue of a gray pixel is NaN."""
     L, a, b = lab
@@ -79,10 +62,3 @@ def _properties(lab: Tensor) -> dict[str, Tensor]:
     mean, square = (F.avg_pool2d(plane, 7, stride=1)[0, 0] for plane in (padded, padded**2))
     texture = (square - mean**2).clamp(min=0).sqrt()
     return {"chroma": chroma, "hue": hue.where(chroma >= COLORED, torch.nan), "lightness": L, "texture": texture}
-
-
-def _histograms(by: str, values: Tensor, weights: Tensor) -> Tensor:
-    """The sums of weights (N, H, W) in each bin: (N, bins). The outer bins are open; NaN counts in none."""
-    known, inner = values.isfinite(), torch.tensor(EDGES[by][1:-1], dtype=values.dtype)
-    bins = torch.bucketize(values[known], inner, right=True)
-    return torch.stack([torch.bincount(bins, weight[known], len(inner) + 1) for weight in weights])

@@ -31,12 +31,13 @@ def find_coco(split: str = "val2017") -> Path | None:
     _check(split)
     if chosen := os.environ.get("COLORLIB_COCO"):
         for folder in (Path(chosen).expanduser() / split, Path(chosen).expanduser()):
-            if _has_photos(folder) and folder.name not in COCO_SPLITS.keys() - {split}:
+            if any(folder.glob("*.jp*g")) and folder.name not in COCO_SPLITS.keys() - {split}:
                 return folder
         where = f"neither in it nor in a folder {split} in it; correct or unset it"
         raise FileNotFoundError(f"COLORLIB_COCO is {chosen!r}, but the .jpg files of {split} are {where}")
     inputs = (folder for depth in range(6) for folder in sorted(kaggle_input().glob("*/" * depth + split)))
-    return next(filter(_has_photos, chain(inputs, [data_dir() / split])), None)
+    places = chain(inputs, [data_dir() / split])
+    return next((folder for folder in places if any(folder.glob("*.jp*g"))), None)  # COCO's maps are .png
 
 
 def download_coco(folder: str | os.PathLike | None = None, split: str = "val2017") -> Path:
@@ -76,7 +77,3 @@ def download_coco(folder: str | os.PathLike | None = None, split: str = "val2017
 def _check(split: str) -> None:
     if split not in COCO_SPLITS:
         raise ValueError(f"split must be one of {', '.join(COCO_SPLITS)}, got {split!r}")
-
-
-def _has_photos(folder: Path) -> bool:
-    return any(folder.glob("*.jp*g"))  # COCO's maps are .png

@@ -1,13 +1,12 @@
 """Failure analysis: bins by hand, lost hues, and photos by name."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import blobs
 
 from colorlib.color import lab_to_rgb
-from colorlib.evaluation import Failures, extremes, near_gray
+from colorlib.evaluation import Failures
 
 
 def patch(L, a, b, side=16):
@@ -58,26 +57,3 @@ def test_photos_add_up():
     assert table["share"].to_numpy() == pytest.approx(sum(one["share"] for one in alone) / 3)
     errors = sum((one["share"] * one["error"]).fillna(0) for one in alone) / 3
     assert (table["share"] * table["error"]).fillna(0).to_numpy() == pytest.approx(errors)
-
-
-def scores():
-    rows = []
-    for name, gain, color in (("a", 1, 40), ("b", -2, 30), ("c", 3, 20), ("d", 0, 10), ("g", -9, 2), ("bw", -30, 0)):
-        base = np.inf if name == "bw" else 20.0
-        for method, psnr in (("model", 20.0 + gain), ("mean color", 19.0), ("gray", base)):
-            row = {"image": name, "method": method, "psnr": psnr, "colorfulness": 9.0, "true_colorfulness": color}
-            rows.append(row | {"in_color": color >= 5})
-    return pd.DataFrame(rows)
-
-
-def test_extremes_are_named_the_worst_first():
-    table = extremes(scores(), count=1)
-    assert table["image"].tolist() == ["b", "c"] and table["gain"].tolist() == [-2, 3]
-    assert extremes(scores())["image"].tolist() == ["b", "d", "a", "c"], "near-gray photos stand apart"
-
-
-def test_near_gray_photos_are_named():
-    table = near_gray(scores())
-    assert list(table.columns) == ["image", "true_colorfulness", "model", "mean color", "gray"]
-    assert table["image"].tolist() == ["bw", "g"] and table["gray"].tolist() == [np.inf, 20]
-    assert near_gray(scores()[:3]).empty
