@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from colorlib.checkpoint import find_run, load_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
-from colorlib.colorize.hints import Color, Hint, spread_hints
-from colorlib.colorize.swatches import recolor_palette
+from colorlib.colorize.hints import Color, Hint, recolor_palette, spread_hints
 from colorlib.colorize.transfer import transfer_colors
 from colorlib.config import Config
 from colorlib.model import UNet

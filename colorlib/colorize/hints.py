@@ -1,4 +1,4 @@
-"""Hints: colors that a user knows for single points of a photo, spread up to the edges of its lightness."""
+"""The colors that a person gives: for points of a photo, spread up to the edges of its lightness; for a palette."""
 
 import re
 from collections.abc import Sequence
@@ -13,13 +13,16 @@ from scipy import sparse
 from scipy.sparse import linalg
 from torch import Tensor
 
-from colorlib.color import encode_lab, rgb_to_lab
+from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
+from colorlib.palette import Palette
 
 SOLVED = 112  # longest side at which hints are spread, px; larger pictures get the small one's change
 HINT_REACH = 0.25  # how far a hint's color spreads where no edge stops it, share of the longer side
 SPREAD = 0.375  # what eight equal neighbors' mean adds to a pixel, per unit of the Laplacian
 LEAST_VARIANCE = 1e-3  # of L around a pixel, so that noise in a flat part is no edge
 LEAST_WEIGHT = 1e-6  # of a neighbor, so that no pixel is cut off from all others
+SWATCH_L = 0.3  # scaled: an L* of 65
+ALIKE = 0.03  # scaled ab, 4 units: how far a palette color may lie from the one that is changed
 
 Color = str | Sequence[float]  # "#3060c0", "3060c0" or a name such as "navy"; or red, green and blue in 0…255
 
@@ -83,6 +86,37 @@ def spread_hints(L: Tensor, ab: Tensor, hints: Sequence[Hint]) -> Tensor:
         rows = (unlike.T @ unlike + pull * sparse.identity(height * width)).tocsr()[free]
         change[free] = linalg.splu(rows[:, free].tocsc()).solve(-(rows[:, fixed] @ change[fixed]))
     return torch.from_numpy(before + change).T.reshape(ab.shape).clamp(-1, 1).to(ab)
+
+
+def swatch_colors(colors: Tensor) -> np.ndarray:
+    """The colors of scaled ab (K, 2) at L* 65, clamped to sRGB: uint8 (K, 3)."""
+    return lab_to_rgb_image(torch.full((1, 1, len(colors)), SWATCH_L), colors.cpu().T[:, None])[0]
+
+
+def palette_strip(colors: Tensor, shares: Tensor, width: int = 256, height: int = 24) -> np.ndarray:
+    """Draw scaled ab (K, 2) as a strip of swatches, each as wide as its share (K,): uint8 (height, width, 3)."""
+    if colors.ndim != 2 or colors.shape[1] != 2 or shares.shape != colors.shape[:1]:
+        raise ValueError(f"expected colors (K, 2) and shares (K,), got {tuple(colors.shape)}, {tuple(shares.shape)}")
+    ends = (shares.cpu().double().cumsum(dim=0) / shares.sum().item() * width).round().long()
+    column = torch.searchsorted(ends, torch.arange(width), right=True).clamp(max=len(colors) - 1)
+    return np.tile(swatch_colors(colors)[column], (height, 1, 1))
+
+
+def recolor_palette(palette: Palette, changes: Sequence[tuple[Color, Color]]) -> Palette:
+    """Change colors of one scene's palette: those whose swatches are like the first color of a pair get the second.
+
+    Only a* and b* count. A palette may hold several shades of a color: they keep their distances, and the change fades
+    with the distance from the first color.
+    """
+    seen = torch.stack([color_ab(swatch) for swatch in swatch_colors(palette.colors[0])])  # (K, 2)
+    colors = palette.colors
+    for change in changes:
+        if len(change) != 2:
+            raise ValueError(f"expected pairs of colors, what is and what shall be; got {change!r}")
+        old, new = map(color_ab, change)
+        alike = torch.exp(-(seen - old).square().sum(dim=1, keepdim=True) / (2 * ALIKE**2))
+        colors = colors + alike * (new - old)
+    return palette._replace(colors=colors)
 
 
 def _neighbor_weights(L: np.ndarray) -> sparse.csr_matrix:

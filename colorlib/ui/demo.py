@@ -11,7 +11,8 @@ from pathlib import Path
 import ipywidgets as W
 import numpy as np
 
-from colorlib.colorize import Colorizer, Hint, color_rgb, colorize_video, colorized_name, is_video
+from colorlib.colorize import Colorizer, Hint, colorize_video, colorized_name, is_video
+from colorlib.colorize.hints import color_rgb
 from colorlib.data import sample_photos
 from colorlib.photo import Photo
 from colorlib.system import outputs_dir

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from colorlib.checkpoint import find_runs
 from colorlib.colorize import Colorizer, Hint, add_color, colorized_name, restore_tone, save_picture
-from colorlib.colorize.hints import color_ab, color_rgb
-from colorlib.colorize.swatches import swatch_colors
+from colorlib.colorize.hints import color_ab, color_rgb, swatch_colors
 from colorlib.colorize.video import VIDEO_SUFFIXES
 from colorlib.metrics import is_in_color, is_toned
 from colorlib.palette import Palette
