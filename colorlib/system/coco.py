@@ -26,17 +26,16 @@ OFFLINE = (
 )
 
 
-def find_coco(split: str = "val2017") -> Path | None:
-    """Find the folder of COCO's photos: COLORLIB_COCO, or among Kaggle's inputs, or in data_dir(); None: nowhere."""
-    _check(split)
+def find_coco() -> Path | None:
+    """Find COCO val2017's folder: COLORLIB_COCO, or among Kaggle's inputs, or in data_dir(); None: nowhere."""
     if chosen := os.environ.get("COLORLIB_COCO"):
-        for folder in (Path(chosen).expanduser() / split, Path(chosen).expanduser()):
-            if any(folder.glob("*.jp*g")) and folder.name not in COCO_SPLITS.keys() - {split}:
+        for folder in (Path(chosen).expanduser() / "val2017", Path(chosen).expanduser()):
+            if any(folder.glob("*.jp*g")) and folder.name != "train2017":
                 return folder
-        where = f"neither in it nor in a folder {split} in it; correct or unset it"
-        raise FileNotFoundError(f"COLORLIB_COCO is {chosen!r}, but the .jpg files of {split} are {where}")
-    inputs = (folder for depth in range(6) for folder in sorted(kaggle_input().glob("*/" * depth + split)))
-    places = chain(inputs, [data_dir() / split])
+        where = "neither in it nor in a folder val2017 in it; correct or unset it"
+        raise FileNotFoundError(f"COLORLIB_COCO is {chosen!r}, but the .jpg files of val2017 are {where}")
+    inputs = (folder for depth in range(6) for folder in sorted(kaggle_input().glob("*/" * depth + "val2017")))
+    places = chain(inputs, [data_dir() / "val2017"])
     return next((folder for folder in places if any(folder.glob("*.jp*g"))), None)  # COCO's maps are .png
 
 
@@ -46,7 +45,8 @@ def download_coco(folder: str | os.PathLike | None = None, split: str = "val2017
     `ConnectionError` if the download breaks off, `OSError` if there is no room or an unfinished folder is in the way,
     `ValueError` if what came is not COCO's zip; it is deleted.
     """
-    _check(split)
+    if split not in COCO_SPLITS:
+        raise ValueError(f"split must be one of {', '.join(COCO_SPLITS)}, got {split!r}")
     photos, size, checksum = COCO_SPLITS[split]
     folder = data_dir() if folder is None else Path(folder).expanduser()
     target, archive = folder / split, folder / f"{split}.zip"
@@ -72,8 +72,3 @@ def download_coco(folder: str | os.PathLike | None = None, split: str = "val2017
         (Path(temporary) / split).rename(target)
     archive.unlink()
     return target
-
-
-def _check(split: str) -> None:
-    if split not in COCO_SPLITS:
-        raise ValueError(f"split must be one of {', '.join(COCO_SPLITS)}, got {split!r}")
