@@ -93,8 +93,8 @@ def model_card(release: Path) -> str:
     history, metrics = pd.read_csv(release / "history.csv"), pd.read_csv(release / "metrics.csv")
     colored = metrics[metrics["in_color"]]
     wins, photos = count_wins(colored)
-    cores = "one core" if environment["cores"] == 1 else f"{environment['cores']} cores"
-    rises = (history["learning_rate"].diff() > 0).sum()  # where a training went on from the weights of the one before
+    cores = "one core" if environment["cores"] == 1 else f"up to {environment['cores']} cores"
+    rises = (history["learning_rate"].diff() > config.learning_rate / 2).sum()  # where a training went on from the weights of the one before
     joined = ", each from the weights of the one before; `config.json` has their epochs together"
     parts = f", in {rises + 1} parts{joined}" if rises else ""
     rows = []
