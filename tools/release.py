@@ -94,7 +94,8 @@ def model_card(release: Path) -> str:
     colored = metrics[metrics["in_color"]]
     wins, photos = count_wins(colored)
     cores = "one core" if environment["cores"] == 1 else f"up to {environment['cores']} cores"
-    rises = (history["learning_rate"].diff() > config.learning_rate / 2).sum()  # where a training went on from the weights of the one before
+    # a training that went on from the weights of the one before starts its learning rate anew
+    rises = (history["learning_rate"].diff() > config.learning_rate / 2).sum()
     joined = ", each from the weights of the one before; `config.json` has their epochs together"
     parts = f", in {rises + 1} parts{joined}" if rises else ""
     rows = []
