@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser = argparse.ArgumentParser(description="Measure flicker, error and speed of colored clips.")
     parser.add_argument("--data", help="folder of photos, of which 8 are used; default: the sample photos")
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
-    parser.add_argument("--steadiness", type=float, nargs="+", default=[0.83], help="beside 0 (default: %(default)s)")
+    parser.add_argument("--steadiness", type=float, nargs="+", default=[0.85], help="beside 0 (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for the table")
     parser.add_argument("--quick", action="store_true", help="one photo and a short clip: does everything run?")
     options = parser.parse_args(arguments)

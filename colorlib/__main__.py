@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--palette", metavar="FROM=TO", help=change, **pairs)
     parser.add_argument("--restore", action="store_true", help="first stretch the tones of faded prints")
     share = "of a clip: share of the colors of the frames before, 0 for each frame alone (default: %(default)s)"
-    parser.add_argument("--steadiness", type=float, default=0.83, help=share)
+    parser.add_argument("--steadiness", type=float, default=0.85, help=share)
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
     parser.add_argument("--overwrite", action="store_true", help="color anew what is in the folder already")
     options = vars(parser.parse_args(arguments))

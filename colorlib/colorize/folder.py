@@ -36,7 +36,7 @@ class FolderResult:
 
 def colorize_folder(
     src: str | os.PathLike | Sequence[str | os.PathLike], dst: str | os.PathLike, colorizer: Colorizer | None = None, *,
-    overwrite: bool = False, progress: bool = True, steadiness: float = 0.83, **options: Any,
+    overwrite: bool = False, progress: bool = True, steadiness: float = 0.85, **options: Any,
 ) -> FolderResult:  # fmt: skip
     """Color all photos and clips of a folder, and of the folders below it, into another one; bad ones stop nothing.
 

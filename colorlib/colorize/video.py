@@ -48,7 +48,7 @@ class SteadyColors:
     less where the moved lightness is not the frame's: something came into view. A frame that is unlike begins anew.
     """
 
-    def __init__(self, steadiness: float = 0.83):
+    def __init__(self, steadiness: float = 0.85):
         if not 0 <= steadiness < 1:
             raise ValueError(f"steadiness must be at least 0 (each frame alone) and less than 1, got {steadiness}")
         self.steadiness = steadiness
@@ -70,7 +70,7 @@ class SteadyColors:
 
 
 def colorize_video(
-    src: str | os.PathLike, dst: str | os.PathLike, colorizer: Colorizer | None = None, *, steadiness: float = 0.83,
+    src: str | os.PathLike, dst: str | os.PathLike, colorizer: Colorizer | None = None, *, steadiness: float = 0.85,
     saturation: float = 1.0, restore: bool = False, progress: bool = True,
     on_frame: Callable[[int, int], None] | None = None, **options: Any,
 ) -> Path:  # fmt: skip
