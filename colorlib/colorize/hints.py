@@ -22,7 +22,7 @@ SPREAD = 0.375  # what eight equal neighbors' mean adds to a pixel, per unit of 
 LEAST_VARIANCE = 1e-3  # of L around a pixel, so that noise in a flat part is no edge
 LEAST_WEIGHT = 1e-6  # of a neighbor, so that no pixel is cut off from all others
 SWATCH_L = 0.3  # scaled: an L* of 65
-ALIKE = 0.03  # scaled ab, 4 units: how far a palette color may lie from the one that is changed
+SWATCH_REACH = 0.03  # scaled ab, 4 units: how far a palette color may lie from the one that is changed
 
 Color = str | Sequence[float]  # "#3060c0", "3060c0" or a name such as "navy"; or red, green and blue in 0…255
 
@@ -114,7 +114,7 @@ def recolor_palette(palette: Palette, changes: Sequence[tuple[Color, Color]]) ->
         if len(change) != 2:
             raise ValueError(f"expected pairs of colors, what is and what shall be; got {change!r}")
         old, new = map(color_ab, change)
-        alike = torch.exp(-(seen - old).square().sum(dim=1, keepdim=True) / (2 * ALIKE**2))
+        alike = torch.exp(-(seen - old).square().sum(dim=1, keepdim=True) / (2 * SWATCH_REACH**2))
         colors = colors + alike * (new - old)
     return palette._replace(colors=colors)
 
