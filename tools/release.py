@@ -61,8 +61,9 @@ The weights here are the mean of those after the third, the fourth and the fifth
 2109.01903). On validation photos of familiar kinds the mean gains 1.26 dB over gray (the three: 1.22, 1.28, 1.25), and
 1.68 dB pooled (1.46, 1.65, 1.61); on those of unfamiliar kinds 1.98 dB (2.03, 1.90, 1.79).
 
-In use, the photo and its mirror image are both asked, at a vividness of {vividness:g}. All settings: `config.json`; loss
-by epoch: `history.csv` (that of validation always on the same photos, the large ones). Choices among recipes were made on validation photos.
+In use, the photo and its mirror image are both asked, at a vividness of {vividness:g}. All settings: `config.json`;
+loss by epoch: `history.csv` (that of validation always on the same photos, the large ones). Choices among recipes were
+made on validation photos.
 
 ## Numbers
 
