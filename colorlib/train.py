@@ -213,17 +213,11 @@ def fit(
     if config.batch_size % dist.world_size():
         raise ValueError(f"batch_size {config.batch_size} cannot be shared evenly by {dist.world_size()} processes")
     saved = load_state(run, config, split)
-    if saved and len(saved["history"]) >= config.epochs:
-        done = f"run {run.name} has its {len(saved['history'])} epochs already"
-        _say(f"{done}: give it more epochs to go on, or another name to train anew")
+    if saved and saved["epoch"] >= config.epochs:
+        _say(f"run {run.name} has its {saved['epoch']} epochs already: give it more, or another name to train anew")
         return pd.DataFrame(saved["history"])
-    if not split["val"]:
-        _say("no photos to validate on: the training photos choose the best epoch")
+    photos, val_photos = _serve_photos(split, config, device)
     share = (dist.rank(), dist.world_size())
-    sizes = {config.size_in(epoch) for epoch in range(config.epochs)} | {config.image_size}
-    with dist.main_process_first():  # it decodes the photos, the others find them in the cache
-        photos = {size: ColorizationDataset(split["train"], config, True, device, cache_dir(), size) for size in sizes}
-        val_photos = ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
     steps = {size: len(get_dataloader(served, config.batch_size, True, share=share)) for size, served in photos.items()}
     val_loader = get_dataloader(val_photos, config.batch_size, share=share)
     torch.manual_seed(config.seed)
@@ -238,6 +232,7 @@ def fit(
     examples = get_dataloader(ColorizationDataset(shown, config, device=device), config.samples)
     recorder = RunRecorder(run, state, split, next(iter(examples)))
     save = partial(recorder.save_state, config.checkpoint_every)
+    tell = on_epoch or (lambda history, _: print(epoch_line(history, config.epochs)))
     for epoch in range(len(state.history), config.epochs):
         start, served = time.perf_counter(), photos[config.size_in(epoch)]
         served.set_epoch(epoch)
@@ -250,22 +245,30 @@ def fit(
             message = f"stopped in epoch {epoch + 1}; {epoch} epochs of {run.name} are safe: run this again to continue"
             raise KeyboardInterrupt(message) from None
         val_loss, gray_loss = validate_epoch(state, val_loader)
-        state.end_epoch(
-            {
-                "epoch": epoch + 1, "photos": len(served), "train_loss": train_loss, "val_loss": val_loss,
-                "gray_loss": gray_loss, "learning_rate": state.schedule.get_last_lr()[0], "images_per_second": speed,
-                "seconds": time.perf_counter() - start, "memory_gb": used_memory(device) / 1e9,
-            }
-        )  # fmt: skip
+        row = {
+            "epoch": epoch + 1, "photos": len(served), "train_loss": train_loss, "val_loss": val_loss,
+            "gray_loss": gray_loss, "learning_rate": state.schedule.get_last_lr()[0], "images_per_second": speed,
+            "seconds": time.perf_counter() - start, "memory_gb": used_memory(device) / 1e9,
+        }  # fmt: skip
+        state.end_epoch(row)
         picture = recorder.after_epoch()
-        history = pd.DataFrame(state.history)
-        if dist.rank() == 0 and on_epoch:
-            on_epoch(history, picture)
-        else:
-            _say(epoch_line(history, config.epochs))
+        if dist.rank() == 0:
+            tell(pd.DataFrame(state.history), picture)
         if epoch + 1 == config.small_epochs:
             served.lab = None  # make room for the larger photos
     return pd.DataFrame(state.history)
+
+
+def _serve_photos(
+    split: dict[str, list[Path]], config: Config, device: torch.device
+) -> tuple[dict[int, ColorizationDataset], ColorizationDataset]:
+    """The training photos at each size, px, that an epoch uses, and the photos to validate on."""
+    if not split["val"]:
+        _say("no photos to validate on: the training photos choose the best epoch")
+    sizes = {config.size_in(epoch) for epoch in range(config.epochs)} | {config.image_size}
+    with dist.main_process_first():  # it decodes the photos, the others find them in the cache
+        photos = {size: ColorizationDataset(split["train"], config, True, device, cache_dir(), size) for size in sizes}
+        return photos, ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
 
 
 def epoch_line(history: pd.DataFrame, epochs: int) -> str:

@@ -45,9 +45,18 @@ def test_front_imports_itself_photo_checkpoint_and_system(name):
     assert imports(name) <= {*FRONT, "photo", "checkpoint", "system"}
 
 
+def count_lines(path):
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
 def test_sizes():
-    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES.items()}
+    lines = {name: count_lines(path) for name, path in FILES.items()}
     assert sum(lines[name] for name in FRONT) <= 1450
     assert sum(lines.values()) <= 4710
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in TESTS.rglob("*.py")) <= 6000
+    assert sum(map(count_lines, TESTS.rglob("*.py"))) <= 6000
     assert {name: count for name, count in lines.items() if count > 400} == {}
+
+
+@pytest.mark.xfail(strict=True, reason="clips, repainted palettes, 16 bits and more formats made it larger")
+def test_package_is_as_small_as_planned():
+    assert sum(map(count_lines, FILES.values())) <= 4500
