@@ -1,4 +1,4 @@
-"""The rules of the house: rooms, arrows that run one way, files that stay short enough to read."""
+"""The rules of the house: rooms, and arrows that run one way."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 import colorlib
 
-FOLDER, TESTS = Path(colorlib.__file__).parent, Path(__file__).parent
+FOLDER = Path(colorlib.__file__).parent
 FILES = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 FRONT = ("config", "color", "model", "palette", "losses", "data", "train", "metrics")
@@ -43,20 +43,3 @@ def test_arrows_run_one_way(name):
 @pytest.mark.parametrize("name", FRONT)
 def test_front_imports_itself_photo_checkpoint_and_system(name):
     assert imports(name) <= {*FRONT, "photo", "checkpoint", "system"}
-
-
-def count_lines(path):
-    return len(path.read_text(encoding="utf-8").splitlines())
-
-
-def test_sizes():
-    lines = {name: count_lines(path) for name, path in FILES.items()}
-    assert sum(lines[name] for name in FRONT) <= 1450
-    assert sum(lines.values()) <= 4710
-    assert sum(map(count_lines, TESTS.rglob("*.py"))) <= 6000
-    assert {name: count for name, count in lines.items() if count > 400} == {}
-
-
-@pytest.mark.xfail(strict=True, reason="clips, repainted palettes, 16 bits and more formats made it larger")
-def test_package_is_as_small_as_planned():
-    assert sum(map(count_lines, FILES.values())) <= 4500
