@@ -1,5 +1,6 @@
 """Photos: find them, split them, serve them as batches of L and ab on the device, in random views."""
 
+import functools
 import math
 import os
 import random
@@ -16,12 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from colorlib.color import encode_lab, rgb_to_lab
 from colorlib.config import Config
-from colorlib.photo import PHOTO_SUFFIXES, short_side
-from colorlib.system import PhotoCache, find_coco, free_memory
+from colorlib.photo import PHOTO_SUFFIXES, PhotoError, read_photo, short_side
+from colorlib.system import PhotoCache, find_coco, free_memory, rank
 
 Paths, Device = Sequence[str | os.PathLike], str | torch.device
 COCO_NAME = re.compile(r"\d{12}\.jpg")  # 000000000139.jpg
 COCO_TEST_PHOTOS = 100
+SHOWN_REASONS = 10  # why photos are left out: so many are told
 LEVELS = 32767  # of a 16-bit number on either side of 0
 
 SAMPLES = {
@@ -77,7 +79,7 @@ def split_paths(
     (all names are 12 digits) the test part is always the first 100 in name order, so that scores stay comparable.
     """
     rest = sorted({Path(path) for path in paths})
-    total, is_coco = len(rest), all(COCO_NAME.fullmatch(path.name) for path in rest)
+    total, is_coco = len(rest), _is_coco(rest)
     test_count, val_count = (max(1, round(total * part)) if part else 0 for part in (test_fraction, val_fraction))
     if is_coco:
         rest.sort(key=lambda path: path.name)
@@ -90,6 +92,85 @@ def split_paths(
         parts = f"{len(val)} of them to choose the best epoch, {len(test)} to test"
         raise ValueError(f"{total} photos are too few to split ({parts}, none to train on): add photos")
     return {"train": sorted(train), "val": sorted(val), "test": sorted(test)}
+
+
+def split_photos(paths: Iterable[str | os.PathLike], config: Config) -> dict[str, list[Path]]:
+    """Split photos for a training as `split_paths` does, without those that it cannot use; it says which and why.
+
+    Those are files that are no photos, and photos smaller than the smallest size of the training. What is broken
+    further inside shows only when all of it is read: "train" and "val" are read until one photo of each can be used
+    at the largest size, and if none can, the others are split again. The test part of COCO stays what it is.
+    """
+    paths = [Path(path) for path in paths]
+    sizes = {config.size_in(epoch) for epoch in range(config.epochs)} | {config.image_size}
+    by_name = sorted(set(paths), key=lambda path: path.name)
+    fixed = set(by_name[:COCO_TEST_PHOTOS]) if _is_coco(paths) else set()
+    reasons, left_out = {}, {}
+    for path in dict.fromkeys(paths):
+        why = "" if path in fixed else _why_useless(path, min(sizes))
+        if why:
+            reasons[path] = why
+    while True:
+        left_out |= reasons
+        usable = [path for path in paths if path not in left_out]
+        if reasons and rank() == 0:
+            shown = sorted(reasons.values())[:SHOWN_REASONS]
+            shown += ["…"] if len(reasons) > SHOWN_REASONS else []
+            print(f"left out: {len(reasons)} of {len(paths)} files:", *shown, sep="\n  ")
+        if paths and not usable:
+            why = next(iter(reasons.values()))
+            what = f"none of the {len(paths)} files can be used ({why}"
+            raise ValueError(f"{what}, …): choose other photos, or a smaller image_size")
+        split = split_paths(usable, config.val_fraction, config.test_fraction, config.seed)
+        reasons = _useless_part(split, max(sizes))
+        if not reasons:
+            return split
+
+
+def _useless_part(split: dict[str, list[Path]], size: int) -> dict[Path, str]:
+    """Why none of the photos of "train", or none of "val", can be used; empty if one of each can."""
+    for part in ("train", "val"):
+        reasons = {}
+        for path in split[part]:
+            why = _why_useless(path, size, whole=True)
+            if not why:  # as a rule, that is so for the first one
+                break
+            reasons[path] = why
+        else:
+            if reasons:
+                return reasons
+    return {}
+
+
+def _why_useless(path: Path, size: int, whole: bool = False) -> str:
+    """Why a file is no photo of at least so many px, or ""; `whole`: read all of it, not only its beginning."""
+    side = _short_side(path)
+    if side < size:
+        return f"{path.name}: smaller than {size} px"
+    if whole or side == math.inf:
+        try:
+            read_photo(path)
+        except (PhotoError, OSError) as error:
+            return str(error)
+    return ""
+
+
+def _short_side(path: str | os.PathLike) -> float:
+    """A photo's shorter side as `short_side` reads it, but once only, as long as the file stays as it is."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return math.inf  # whoever reads it will say why
+    return _read_short_side(os.fspath(path), found.st_size, found.st_mtime_ns)
+
+
+@functools.cache
+def _read_short_side(path: str, size: int, modified: int) -> float:
+    return short_side(path)
+
+
+def _is_coco(paths: Sequence[Path]) -> bool:
+    return all(COCO_NAME.fullmatch(path.name) for path in paths)
 
 
 def random_view(lab: Tensor, chance: Tensor, config: Config, size: int) -> Tensor:
@@ -146,7 +227,7 @@ class ColorizationDataset(Dataset):
         self.augment = augment and config.augments
         self.copies = config.crops_per_photo if augment else 1
         side = round(self.size * config.photo_size / config.image_size) if self.augment else self.size
-        large = [path for path in paths if short_side(path) >= self.size]
+        large = [path for path in paths if _short_side(path) >= self.size]
         if len(large) < len(paths):
             print(f"left out: {len(paths) - len(large)} of {len(paths)} photos, which are smaller than {self.size} px")
         if paths and not large:

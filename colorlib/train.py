@@ -18,14 +18,18 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from colorlib.checkpoint import RunRecorder, find_run, load_model, load_state, run_folder
+from colorlib import checkpoint
+from colorlib.checkpoint import LAST, SHIPPED, CheckpointError, RunRecorder, load_model, load_state, run_folder
 from colorlib.config import PRESETS, Config
-from colorlib.data import ColorizationDataset, Paths, find_photos, get_dataloader, split_paths
+from colorlib.data import ColorizationDataset, Paths, find_photos, get_dataloader, split_photos
 from colorlib.losses import ColorLoss
+from colorlib.metrics import is_in_color
 from colorlib.model import UNet
+from colorlib.system import PhotoCache
 from colorlib.system import distributed as dist
-from colorlib.system.environment import cache_dir, pick_device, pick_precision, used_memory
+from colorlib.system.environment import cache_dir, pick_device, pick_precision, progress_interval, used_memory
 
+LOOKED_AT = 100  # photos that tell whether a folder is one of gray photos
 Batches = Iterable[dict[str, Tensor]]
 OnEpoch = Callable[[pd.DataFrame, Path], None]
 
@@ -104,7 +108,7 @@ class TrainState:
 
     def start_from(self, run: str) -> None:
         """Take the weights of another run of the same network, found by `find_run`, in place of random ones."""
-        model, config = load_model(find_run(run))
+        model, config = load_model(checkpoint.find_run(run))
         theirs, mine = config.network | {"dropout": 0}, self.config.network | {"dropout": 0}  # which has no weights
         if theirs != mine:
             raise ValueError(f"start_from: run {run} has another network ({theirs}) than these settings ({mine})")
@@ -130,13 +134,31 @@ class TrainState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken, perhaps on another device or with another number of processes."""
+        """Go on where `state_dict` was taken, perhaps on another device or with another number of processes.
+
+        `CheckpointError` if it is the state of something else.
+        """
+        try:
+            self._load(saved)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:  # as its parts say it
+            what = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"{LAST} does not fit its settings ({what}): delete it to start anew") from error
+
+    def _load(self, saved: dict[str, Any]) -> None:
         # as it is on this device, not on the device before; it also decides where Adam's step counts lie
         saved["optimizer"]["param_groups"][0]["fused"] = self.optimizer.param_groups[0]["fused"]
         for name, part in self.parts.items():
-            if saved[name]:  # empty: without a moving average, without float16's scale
+            may_be_empty = part is None or name == "scaler"  # without a moving average, without float16's scale
+            if saved[name] or not may_be_empty:
                 part.load_state_dict(saved[name])
+        for weight, moments in self.optimizer.state.items():  # which the optimizer takes as they are
+            if not moments["exp_avg"].shape == moments["exp_avg_sq"].shape == weight.shape:
+                raise ValueError("the optimizer's averages have other shapes than the weights")
         self.history, self.step = saved["history"], saved["step"]
+        if self.step < 0 or not isinstance(self.schedule.last_epoch, int):
+            raise ValueError("its steps are not counted in whole numbers")
         if dist.rank() > 0:  # the sums and the random states are the first process's
             torch.manual_seed(self.epoch_seed + dist.rank() * 7919 + self.step)
             return
@@ -155,18 +177,20 @@ def train_epoch(
     Returns the mean L1 loss over the photos of the epoch, and the speed in images a second, of all processes together.
     """
     start = shown = time.perf_counter()
-    before = state.photos
+    before, interval = state.photos, progress_interval()
     state.train_model.train()
-    with tqdm(loader, title, file=sys.stdout, leave=False, mininterval=0.5, disable=dist.rank() > 0) as bar:
+    often = {"mininterval": interval, "maxinterval": 30.0}  # tqdm itself would show it every 10 s
+    with tqdm(loader, title, file=sys.stdout, leave=False, disable=dist.rank() > 0, **often) as bar:
         for batch in bar:
             state.take_step(batch["L"], batch["ab"])
             if after_step:
                 after_step()
-            if dist.rank() == 0 and time.perf_counter() - shown > 0.5:  # reading the loss waits for the device
+            if dist.rank() == 0 and time.perf_counter() - shown > interval:  # reading the loss waits for the device
                 shown = time.perf_counter()
                 speed = (state.photos - before) * dist.world_size() / (shown - start)
                 loss, memory = _number(state.loss_sum.item()) / state.photos, used_memory(state.device) / 1e9
-                bar.set_postfix(loss=f"{loss:.4f}", images_per_second=f"{speed:.0f}", memory=f"{memory:.1f} GB")
+                told = {"loss": f"{loss:.4f}", "images_per_second": f"{speed:.0f}", "memory": f"{memory:.1f} GB"}
+                bar.set_postfix(told, refresh=False)  # with the bar's next step
     total, photos = dist.all_reduce_sum(state.loss_sum, state.photos, device=state.device)
     return _number(total) / photos, (state.photos - before) * dist.world_size() / (time.perf_counter() - start)
 
@@ -197,7 +221,8 @@ def fit(
     Args:
         config: The settings.
         paths: The photos, all of them: they are split by `split_paths`.
-        run: The folder of the run; a plain name means a folder in outputs/.
+        run: The folder of the run; a plain name means a folder in outputs/. On Kaggle, a run of that name among the
+            inputs, such as an earlier session's output, is copied there and continued.
         on_epoch: Called after each epoch with the history and the path of the sample picture, in place of printing.
         device: "cuda", "cpu", …; None takes the best there is.
 
@@ -205,20 +230,31 @@ def fit(
         A row an epoch, with the mean L1 losses of training, validation and of gray (ab = 0) on the validation photos.
 
     Raises:
-        ValueError: If the run was begun with other settings or photos.
+        ValueError: If the run was begun with other settings or photos, or if its folder holds weights that it has not
+            made.
         KeyboardInterrupt: After Ctrl-C or the stop button; finished epochs are safe.
     """
     run, device = run_folder(run), pick_device(device)
-    split = split_paths(paths, config.val_fraction, config.test_fraction, config.seed)
+    if device.type == "cuda":  # all batches have one size: let it find its fastest convolutions once
+        torch.backends.cudnn.benchmark = True
     if config.batch_size % dist.world_size():
         raise ValueError(f"batch_size {config.batch_size} cannot be shared evenly by {dist.world_size()} processes")
-    saved = load_state(run, config, split)
+    source = checkpoint.find_start(run, config)
+    split = split_photos(paths, config)
+    saved = load_state(source, config, split)
+    if source != run and dist.rank() == 0:
+        print(f"{run.name} was begun in {source}: what it left there is copied to {run}")
+        checkpoint.copy_record(source, run)
     if saved and saved["epoch"] >= config.epochs:
         _say(f"run {run.name} has its {saved['epoch']} epochs already: give it more, or another name to train anew")
         return pd.DataFrame(saved["history"])
     photos, val_photos = _serve_photos(split, config, device)
     share = (dist.rank(), dist.world_size())
     steps = {size: len(get_dataloader(served, config.batch_size, True, share=share)) for size, served in photos.items()}
+    if not all(steps.values()):
+        few = min(map(len, photos.values()))
+        what = f"an epoch of {few} photos cannot be shared by {dist.world_size()} processes"
+        raise ValueError(f"{what}: add photos, or start one process")
     val_loader = get_dataloader(val_photos, config.batch_size, share=share)
     torch.manual_seed(config.seed)
     state = TrainState(config, device, sum(steps[config.size_in(epoch)] for epoch in range(config.epochs)))
@@ -268,7 +304,20 @@ def _serve_photos(
     sizes = {config.size_in(epoch) for epoch in range(config.epochs)} | {config.image_size}
     with dist.main_process_first():  # it decodes the photos, the others find them in the cache
         photos = {size: ColorizationDataset(split["train"], config, True, device, cache_dir(), size) for size in sizes}
-        return photos, ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
+        val_photos = ColorizationDataset(split["val"] or split["train"], config, False, device, cache_dir())
+    if dist.rank() == 0:
+        _warn_of_gray(photos[config.image_size].photos)
+    return photos, val_photos
+
+
+def _warn_of_gray(photos: PhotoCache) -> None:
+    """Say so if most photos are gray: a network that is trained on them learns to leave photos as they are."""
+    every = -(-len(photos) // LOOKED_AT)
+    rows = torch.arange(0, len(photos), every)
+    gray = sum(not is_in_color(photos[row[None]][0].numpy()) for row in rows)
+    if gray > len(rows) / 2:
+        seen = f"{gray} of {len(rows)} training photos" + (" that were looked at" if every > 1 else "")
+        print(f"note: {seen} are gray or nearly so: what they teach is gray; train on photos in color")
 
 
 def epoch_line(history: pd.DataFrame, epochs: int) -> str:
@@ -300,7 +349,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="where the settings start from")
     parser.add_argument("--data", metavar="DIR", help="folder of photos; default: COCO if found, else sample photos")
     # two names: torchrun takes --run for an option of its own
-    parser.add_argument("--run", "--run-name", metavar="NAME", help="name in outputs/; default: the preset's name")
+    name = "name in outputs/; default: the preset's, but my-release for that of the shipped release"
+    parser.add_argument("--run", "--run-name", metavar="NAME", help=name)
     parser.add_argument("--device", help="cuda, cpu, …; default: the best there is")
     settings, fields = parser.add_argument_group("settings (defaults: the preset's)"), dataclasses.fields(Config)
     for field in fields:
@@ -309,11 +359,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings.add_argument("--" + field.name.replace("_", "-"), help=field.metadata["help"], default=None, **kind)
     options = vars(parser.parse_args(arguments))
     given = {field.name: options[field.name] for field in fields if options[field.name] is not None}
-    torch.backends.cudnn.benchmark = True  # all batches have one size: let a GPU find its fastest convolutions once
     try:
         config = PRESETS[options["preset"]].replace(**given)
         paths = find_photos(options["data"] or "")
-        run = run_folder(options["run"] or options["preset"])
+        preset = options["preset"]
+        run = run_folder(options["run"] or (f"my-{preset}" if preset in SHIPPED else preset))
         with dist.process_group(options["device"]):
             fit(config, paths, run, device=options["device"])
             _say(f"done: {run}")

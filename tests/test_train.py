@@ -337,6 +337,83 @@ def test_on_epoch_stands_for_the_line_and_comes_when_the_epoch_is_safe(tmp_path,
     assert line == "epoch   2/13  train 0.1250  val 0.2000  (gray 0.1500)  123 img/s  1.0 GB  5:30 min left"
 
 
+@pytest.mark.parametrize("broken", [b"dear diary", "cut off", "too small"])
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_photo_that_cannot_be_used_ends_no_training(tmp_path, config, photos, capsys, part, broken):
+    """Though it is the only one of its part: the others are split without it. It is named, with the reason."""
+    config = config.replace(epochs=1, val_fraction=0.3, test_fraction=0.0)
+    paths = [Path(shutil.copy(path, tmp_path)) for path in photos[:3]]
+    shares = {"train": {"val_fraction": 0.6}, "val": {}}[part]
+    config = config.replace(**shares)
+    split = split_paths(paths, config.val_fraction, config.test_fraction, config.seed)
+    (path,) = split[part]
+    if broken == "too small":
+        Image.open(path).resize((40, 15)).save(path)
+    else:
+        path.write_bytes(broken if isinstance(broken, bytes) else path.read_bytes()[:2000])
+    fit(config, paths, tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert printed.startswith("left out: 1 of 3 files:\n  " + path.name) and "no photos to validate" not in printed
+    told = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert sorted(told["train"] + told["val"]) == sorted({other.name for other in paths} - {path.name})
+    fit(config.replace(epochs=2), paths, tmp_path / "run")
+    assert "continuing run after epoch 1 of 2" in capsys.readouterr().out, "the split is the same again"
+
+
+@pytest.mark.parametrize(("gray", "words"), [(10, "note: 8 of 8 training photos are gray"), (4, ""), (0, "")])
+def test_a_folder_of_gray_photos_is_told(tmp_path, config, photos, capsys, gray, words):
+    for number, path in enumerate(photos):
+        Image.open(path).convert("L" if number < gray else "RGB").save(tmp_path / path.name)
+    fit(config.replace(epochs=1, test_fraction=0.0), sorted(tmp_path.iterdir()), tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert words in printed and ("note: " in printed) == bool(words)
+
+
+def test_fewer_photos_than_processes(tmp_path, config, photos, monkeypatch):
+    monkeypatch.setattr(train.dist, "world_size", lambda: 2)
+    monkeypatch.setattr(train.dist, "main_process_first", contextlib.nullcontext)
+    with pytest.raises(ValueError, match=r"an epoch of 1 photos cannot be shared by 2 processes: add photos"):
+        fit(config.replace(test_fraction=0.0, val_fraction=0.5), photos[:2], tmp_path / "run")
+
+
+def test_a_gpu_finds_its_fastest_convolutions_once(tmp_path, config, photos, monkeypatch):
+    """In notebooks, too: all batches have one size. A CPU's process keeps its setting."""
+
+    def stop(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(train, "load_state", stop)
+    for kind in ("cpu", "cuda"):
+        monkeypatch.setattr(train, "pick_device", lambda name, kind=kind: torch.device(kind))
+        with pytest.raises(InterruptedError):
+            train.fit(config, photos, tmp_path / "run")
+        assert torch.backends.cudnn.benchmark == (kind == "cuda")
+
+
+def test_where_nobody_watches_the_progress_bar_is_rarely_written(config, monkeypatch, capsys):
+    """A saved notebook and a log keep every state of it: an hour of them was two megabytes."""
+    now = [0.0]
+    monkeypatch.setattr(train.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    lengths = []
+    for interval in (0.5, 30.0):
+        monkeypatch.setattr(train, "progress_interval", lambda interval=interval: interval)
+        state = state_of(config)
+
+        def steps():
+            for number in range(600):  # ten minutes
+                now[0] += 1
+                yield batch_of(1, number)
+
+        monkeypatch.setattr(state, "take_step", lambda L, ab, state=state: setattr(state, "photos", state.photos + 1))
+        train_epoch(state, steps(), "epoch 1/1")
+        printed = capsys.readouterr().out
+        assert "loss=0.0000" in printed and "images_per_second=1" in printed
+        lengths.append(len(printed))
+    assert lengths[1] < 5_000 < lengths[0]
+
+
 # --- stopped and continued ----------------------------------------------------------------------------------
 
 
@@ -409,6 +486,52 @@ def test_free_settings_may_change_others_and_photos_are_refused_by_name(tmp_path
     assert not (tmp_path / "run" / "weights" / "epoch_003.safetensors").exists(), "of epochs 3, 6, 9 … only"
 
 
+@pytest.fixture
+def kaggle(tmp_path, monkeypatch):
+    """A session on Kaggle: its empty outputs folder, and the folder of its inputs."""
+    monkeypatch.setenv("COLORLIB_OUTPUTS", str(tmp_path / "working" / "outputs"))
+    monkeypatch.setenv("COLORLIB_KAGGLE_INPUT", str(tmp_path / "input"))
+    return tmp_path / "working" / "outputs", tmp_path / "input"
+
+
+def test_the_next_session_goes_on_with_the_output_of_the_one_before(kaggle, photos, whole_run, capsys):
+    """Of 12 hours each: attached as an input, it is found by the run's name, copied, and continued to the bit."""
+    outputs, inputs = kaggle
+    attached = inputs / "training" / "outputs"
+
+    def stop_after_two(history, _):
+        if len(history) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(EVERYTHING, photos, "mine", stop_after_two)
+    shutil.copytree(outputs / "mine", attached / "mine")
+    before = {name: (attached / "mine" / name).read_bytes() for name in files(attached / "mine")}
+    shutil.rmtree(outputs)
+    with pytest.raises(ValueError, match="run mine was begun otherwise"):
+        fit(EVERYTHING.replace(seed=9), photos, "mine")
+    assert not outputs.exists()
+    fit(EVERYTHING, photos, "mine")
+    printed = capsys.readouterr().out
+    assert f"mine was begun in {attached / 'mine'}: what it left there is copied to {outputs / 'mine'}" in printed
+    assert "continuing mine after epoch 2 of 3" in printed
+    assert_same_runs(whole_run[0], outputs / "mine")
+    assert {name: (attached / "mine" / name).read_bytes() for name in files(attached / "mine")} == before
+    shutil.rmtree(outputs)
+    fit(EVERYTHING.replace(epochs=1), photos, "other")
+    assert "was begun in" not in capsys.readouterr().out, "only a run of the same name"
+
+
+@pytest.mark.parametrize("name", ["release", "run"])
+def test_no_training_writes_over_weights_that_it_has_not_made(outputs, config, photos, name):
+    """The shipped release, and any folder of weights without the state that would continue their training."""
+    checkpoint.save_model(outputs / name / BEST, UNet(**config.network), config, epoch=12)
+    before = {path: (outputs / path).read_bytes() for path in files(outputs)}
+    with pytest.raises(ValueError, match="give the new run another name"):
+        fit(config, photos, name)
+    assert {path: (outputs / path).read_bytes() for path in files(outputs)} == before
+
+
 # --- the command line ---------------------------------------------------------------------------------------
 
 OTHER = Config(
@@ -442,7 +565,8 @@ def test_every_setting_is_an_option_with_its_help(fitted, capsys):
 def test_presets_data_run_and_device(fitted, outputs, photo_folder, photos, capsys):
     for preset, config in PRESETS.items():
         assert main(["--preset", preset, "--data", str(photo_folder)]) == 0
-        assert fitted[-1] == (config, photos, outputs / preset, None)
+        name = "my-release" if preset == "release" else preset  # what is shipped is not overwritten
+        assert fitted[-1] == (config, photos, outputs / name, None)
     assert main(["--run", "mine", "--device", "cpu", "--no-flip"]) == 0
     assert fitted[-1] == (TINY.replace(flip=False), sample_photos(), outputs / "mine", "cpu")
     assert capsys.readouterr().out.endswith(f"done: {outputs / 'mine'}\n")
@@ -454,7 +578,8 @@ def test_what_cannot_be_is_explained_in_a_line(capsys, tmp_path, monkeypatch, ou
     Image.new("RGB", (64, 64)).save(tmp_path / "one" / "a.png")
     wrong = {"--data=nowhere": "there is no folder nowhere", "--data=one": "1 photos are too few to split"}
     wrong |= {"--width=0": "width must be 1 or more", "--run=..": "a run needs a name of its own, got '..'"}
-    wrong |= {"--device=quantum": "device 'quantum' cannot be used here", f"--data={photo_folder}": "no photo is 64 px"}
+    wrong |= {"--device=quantum": "device 'quantum' cannot be used here", "--run=release": "the run release comes with"}
+    wrong |= {f"--data={photo_folder}": "none of the 10 files can be used (photo_00.png: smaller than 64 px"}
     for option, message in wrong.items():
         assert main([option]) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -7,4 +7,4 @@ from .coco import download_coco, find_coco
 from .distributed import all_reduce_sum, broadcast_from_main, main_process_first, process_group, rank, world_size
 from .environment import available_cores, cache_dir, data_dir, describe_environment, free_memory, kaggle_input
 from .environment import outputs_dir, pick_device, pick_precision, platform_name, print_environment, repository_dir
-from .environment import used_memory
+from .environment import progress_interval, used_memory

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from colorlib.photo import PhotoError, read_photo, resize_photo
 
 from .atomic import remove_leftovers, replacing, write_text
-from .environment import available_cores
+from .environment import available_cores, progress_interval
 
 FEW = 100  # so many photos are read before a progress bar and helper processes are worth their start
 
@@ -80,7 +80,8 @@ def _decode(paths: list[Path], side: int, workers: int, stream: BinaryIO) -> lis
     read, own = partial(_read, side), torch.Generator()  # of its own: the order of other random numbers stays the same
     loader = DataLoader(paths, batch_size=None, num_workers=workers, collate_fn=read, generator=own)
     skipped = []
-    bar = tqdm(loader, "reading photos", unit="photo", file=sys.stdout, leave=False, disable=len(paths) < FEW)
+    shown = {"unit": "photo", "file": sys.stdout, "leave": False, "mininterval": progress_interval(), "maxinterval": 30}
+    bar = tqdm(loader, "reading photos", disable=len(paths) < FEW, **shown)
     for row, photo in enumerate(bar):
         if isinstance(photo, str):
             skipped.append((row, photo))

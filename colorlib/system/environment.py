@@ -110,6 +110,12 @@ def used_memory(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
+def progress_interval() -> float:
+    """Seconds between two states of a progress bar: many where somebody looks; a log keeps every one of them."""
+    watched = sys.stdout.isatty() or "ipykernel" in sys.modules
+    return 0.5 if watched and os.environ.get("KAGGLE_KERNEL_RUN_TYPE") != "Batch" else 30.0
+
+
 def _folder(variable: str, default: str | Path) -> Path:
     return Path(os.environ.get(variable) or default).expanduser()
 
