@@ -2,14 +2,18 @@
 
 python tools/release.py RUN --data FOLDER [--train FOLDER] [--beside RUN=LABEL …]
 
-writes outputs/release/. --data: photos that the run has not seen; --train: those it was trained on, for their mean
-color; --beside: other runs to score on the same photos, such as one by the original recipe. Pictures show the bundled
-sample photos only, whatever was scored. ablation.csv is left as it is.
+writes outputs/release/, and the weights to colorlib/weights/release.safetensors. --data: photos that the run has not
+seen; --train: those it was trained on, for their mean color; --beside: other runs to score on the same photos, such as
+one by the original recipe. Pictures show the bundled sample photos only, whatever was scored. ablation.csv is left as
+it is. Where config.json and history.csv cannot tell a training alone, such as one of several parts, recipe.json in the
+run's folder tells the parts, and how their weights were joined.
 """
 
 import argparse
+import io
 import json
 import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +22,7 @@ import pandas as pd
 from PIL import Image
 
 import colorlib
-from colorlib.checkpoint import BEST, find_run, load_model, save_model
+from colorlib.checkpoint import WEIGHTS, find_run, load_model, read_machines, save_model
 from colorlib.colorize import palette_strip
 from colorlib.config import Config
 from colorlib.data import sample_photos
@@ -27,18 +31,19 @@ from colorlib.evaluation.__main__ import main as score
 from colorlib.metrics import METRICS
 from colorlib.photo import read_photo, resize_photo
 from colorlib.plots import sample_grid
-from colorlib.system import replacing, write_text
+from colorlib.system import write_text, write_whole
 
 RELEASE = Path(__file__).resolve().parent.parent / "outputs" / "release"
 RECORD = ("config.json", "environment.json", "split.json", "history.csv")
+RELEASED_WEIGHTS = WEIGHTS / "release.safetensors"
 LIMIT = 24e6  # bytes of weights: the repository stays small
 
 CARD = """\
 # Model card: the colorlib release
 
 A U-Net of {parameters:,} parameters with a palette of {palette} colors, trained from nothing; it guesses the a* and
-b* of a photo from its L*. `best.safetensors` holds its weights in half precision, {megabytes:.1f} MB, with the
-settings in the header. `colorlib.load()` reads both.
+b* of a photo from its L*. `colorlib/weights/release.safetensors` holds its weights in half precision,
+{megabytes:.1f} MB, with the settings in the header. `colorlib.load()` reads both.
 
 ## Data
 
@@ -49,28 +54,20 @@ outdoor scenes, Caltech-101. Near-gray photos were left out. No COCO image is am
 
 ## Recipe
 
-{epochs} epochs, {looks:,} looks at photos, {minutes:.0f} minutes on {cores} of a CPU ({device}), {precision}{parts}.
+{epochs} epochs, {looks:,} looks at photos, {minutes:.0f} minutes on {cores} of a CPU ({device}), {precision}.
 The loss is {loss} on ab, and {likelihood:g} times the negative log-likelihood of the true colors under the palette.
-AdamW, a short warm-up, a learning rate that falls to 0 in the last quarter, a running average of the weights.
-{small_epochs} epochs at {small_size} px with all photos, the others at {image_size} px with those that are large
-enough; random crops, mirror images, changed contrast and gamma.
+AdamW, a running average of the weights; random crops, mirror images, changed contrast and gamma.
 
-The fourth part ended before its rate fell: from there on it learned its large photos by heart. So the fifth, seven
-epochs with a rate that falls along a cosine from 0.0006, had all photos at {image_size} px, the small ones enlarged.
-The weights here are the mean of those after the third, the fourth and the fifth part (Wortsman et al. 2022, arXiv
-2109.01903). On validation photos of familiar kinds the mean gains 1.26 dB over gray (the three: 1.22, 1.28, 1.25), and
-1.68 dB pooled (1.46, 1.65, 1.61); on those of unfamiliar kinds 1.98 dB (2.03, 1.90, 1.79).
+{recipe}
 
-In use, the photo and its mirror image are both asked, at a vividness of {vividness:g}. All settings: `config.json`;
-loss by epoch: `history.csv` (that of validation always on the same photos, the large ones). Choices among recipes were
-made on validation photos.
+In use, the photo and its mirror image are both asked, at a vividness of {vividness:g}. Settings: `config.json`;
+loss by epoch: `history.csv`, that of validation always on the same photos. Choices among recipes were made on
+validation photos.
 
 ## Numbers
 
 First 100 images of MS COCO val2017, squeezed to 256×256 px; the {photos} of them that are in color (colorfulness of
-at least 5). No recipe was chosen on them. They were scored for a sixth part of the training,
-too (+1.17 dB, 63 of 91), which gained 0.04 dB on the validation photos. Only after that was it compared on 123 other
-color photos of COCO (train2017). There it gained nothing (+1.19 dB over gray, this network +1.20 dB): it was left out.
+at least 5). No recipe was chosen on them.
 
 | | gray | this network | difference, 95 % bootstrap interval |
 |---|---|---|---|
@@ -96,18 +93,43 @@ medicine, evidence, or any use where color carries meaning.
 """
 
 
+def recipe_text(release: Path, config: Config) -> str:
+    """Tell how a network was trained: a table of the parts in recipe.json, or, without one, the settings in words."""
+    path = release / "recipe.json"
+    if not path.is_file():
+        schedules = {"constant": "stays", "cosine": "falls along a cosine", "trapezoid": "falls in the last quarter"}
+        sizes = f"{config.image_size} px"
+        if config.small_epochs:
+            sizes += f", but for the first {config.small_epochs} epochs, at {config.small_size} px"
+        rate = f"The learning rate of {config.learning_rate:g} {schedules[config.schedule]}"
+        return f"{rate}. All epochs are at {sizes}."
+    recipe = json.loads(path.read_text(encoding="utf-8"))
+    head = "part", "begins with", "epochs × photos, at px", "looks", "minutes", "learning rate"
+    lines = [head, ("---",) * len(head)]
+    for part in recipe["parts"]:
+        stages = [f"{stage['epochs']} × {stage['photos']:,}, {stage['side_px']}" for stage in part.get("stages", ())]
+        stages = "; ".join(stages) + (f" ({part['remark']})" if "remark" in part else "")
+        looks = f"{part['looks']:,}" if "looks" in part else ""
+        minutes = part.get("minutes", "")
+        lines.append((part["part"], part.get("begins_with", ""), stages, looks, minutes, part.get("learning_rate", "")))
+    table = "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+    words = [f"The weights are {recipe['weights']}."] if "weights" in recipe else []
+    text = textwrap.fill(" ".join([*words, *recipe.get("remarks", ())]), 119)
+    return f"The parts of the training (`recipe.json`; `config.json` has their epochs together):\n\n{table}\n\n{text}"
+
+
 def model_card(release: Path) -> str:
     """The card's text, with the numbers of the files beside it."""
     config = Config.from_json((release / "config.json").read_text(encoding="utf-8"))
-    environment, split = (json.loads((release / n).read_text(encoding="utf-8")) for n in RECORD[1:3])
+    machines, split = read_machines(release), json.loads((release / "split.json").read_text(encoding="utf-8"))
     history, metrics = pd.read_csv(release / "history.csv"), pd.read_csv(release / "metrics.csv")
     colored = metrics[metrics["in_color"]]
     wins, photos = count_wins(colored)
-    cores = "one core" if environment["cores"] == 1 else f"up to {environment['cores']} cores"
-    # within a part the photos get fewer, when they become larger; the next part has all of them again
-    seams = (history["photos"].diff() > 0).sum()
-    joined = ", each from the weights of the one before; `config.json` has their epochs together"
-    parts = f", in {seams + 1} parts{joined}" if seams else ""
+    most = max(machine["cores"] for machine in machines)
+    cores = "one core" if most == 1 else f"up to {most} cores"
+    devices, precisions = (
+        ", ".join(dict.fromkeys(machine[name] for machine in machines)) for name in ("device", "precision")
+    )
     rows = []
     for row in compare_methods(colored).itertuples():
         metric = METRICS[row.metric]
@@ -117,11 +139,11 @@ def model_card(release: Path) -> str:
         rows.append(f"| {' | '.join(cells)} |")
     return CARD.format(
         parameters=sum(p.numel() for p in load_model(release)[0].parameters()), palette=config.palette,
-        megabytes=(release / BEST).stat().st_size / 1e6, train=len(split["train"]), val=len(split["val"]),
-        epochs=len(history), looks=history["photos"].sum(), parts=parts,
-        minutes=history["seconds"].sum() / 60, cores=cores, device=environment["device"],
-        precision=environment["precision"], loss={"l1": "L1", "huber": "Huber's"}[config.loss],
-        small_epochs=config.small_epochs, small_size=config.small_size, image_size=config.image_size,
+        megabytes=RELEASED_WEIGHTS.stat().st_size / 1e6, train=len(split["train"]), val=len(split["val"]),
+        epochs=len(history), looks=history["photos"].sum(), recipe=recipe_text(release, config),
+        minutes=history["seconds"].sum() / 60, cores=cores, device=devices,
+        precision=precisions, loss={"l1": "L1", "huber": "Huber's"}[config.loss],
+        image_size=config.image_size,
         tiny=sum("tiny_" in name for name in split["train"]), houses=sum("house_" in name for name in split["train"]),
         likelihood=config.palette_likelihood, vividness=config.vividness,
         photos=photos, rows="\n".join(rows), wins=wins,
@@ -136,12 +158,13 @@ def save_palettes(photos: Sequence[Path], path: Path, reduce: int = 1) -> None:
     palettes = [colorizer.palette(photo) for photo in before]
     strips = [palette_strip(palette.colors[0], palette.shares[0], width=256) for palette in palettes]
     picture = sample_grid([before, [colorizer.colorize(photo) for photo in before]])
-    with replacing(path) as temporary:
-        Image.fromarray(np.vstack([picture, sample_grid([strips])[4:]])).reduce(reduce).save(temporary)
+    encoded = io.BytesIO()
+    Image.fromarray(np.vstack([picture, sample_grid([strips])[4:]])).reduce(reduce).save(encoded, "PNG")
+    write_whole(path, encoded.getbuffer())
 
 
 def main() -> None:
-    """Read the command line and write outputs/release/."""
+    """Read the command line and write outputs/release/ and the weights."""
     parser = argparse.ArgumentParser(description="Make a run the release.")
     parser.add_argument("run", help="a run's name or folder")
     parser.add_argument("--data", required=True, help="folder of photos to score on")
@@ -149,15 +172,20 @@ def main() -> None:
     parser.add_argument("--beside", action="append", default=[], metavar="RUN[=LABEL]", help="score this run, too")
     options = parser.parse_args()
     run = find_run(options.run)
-    RELEASE.mkdir(parents=True, exist_ok=True)
-    for name in RECORD:
-        shutil.copyfile(run / name, RELEASE / name)
     model, config = load_model(run)
-    save_model(RELEASE / BEST, model.half(), config)
-    if (size := (RELEASE / BEST).stat().st_size) > LIMIT:
+    size = 2 * sum(weight.numel() for weight in model.state_dict().values())  # bytes in half precision
+    if size > LIMIT:
         parser.error(
             f"{size / 1e6:.0f} MB of weights: the repository stays small, train a network of at most 12 M weights"
         )
+    RELEASE.mkdir(parents=True, exist_ok=True)
+    if run.resolve() != RELEASE.resolve():
+        for name in RECORD:
+            shutil.copyfile(run / name, RELEASE / name)
+        (RELEASE / "recipe.json").unlink(missing_ok=True)  # the one of the release before
+        if (run / "recipe.json").is_file():
+            shutil.copyfile(run / "recipe.json", RELEASE / "recipe.json")
+    save_model(RELEASED_WEIGHTS, model.half(), config)
     arguments = ["--run", str(RELEASE), "--data", options.data, "--out", str(RELEASE)]
     arguments += ["--train", options.train] if options.train else []
     score([*arguments, *(word for other in options.beside for word in ("--beside", other))], sample_photos())

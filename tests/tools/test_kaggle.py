@@ -34,7 +34,7 @@ def test_dataset_is_complete_by_kaggles_rules(folders):
     copied = [f"{part}/{name}" for part in ("colorlib", "outputs/release") for name in files(tool.ROOT / part)]
     expected = {name for name in copied if "__pycache__" not in name}
     single = {"data/README.md", "pyproject.toml", "README.md", "LICENSE", "dataset-metadata.json"}
-    assert set(files(dataset)) == expected | single and "outputs/release/best.safetensors" in expected
+    assert set(files(dataset)) == expected | single and "colorlib/weights/release.safetensors" in expected
     told = metadata(dataset, "dataset")
     assert told["id"] == "some-one/colorlib" and 6 <= len(told["title"]) <= 50
     assert told["licenses"] == [{"name": "other"}] and "MIT" in told["description"], "MIT is not on Kaggle's list"

@@ -1,5 +1,6 @@
 """The release that is shipped, and the tool that makes it."""
 
+import json
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import colorlib
-from colorlib.checkpoint import BEST, find_run, load_model
+from colorlib.checkpoint import find_run, load_model, read_machines
 from colorlib.colorize import palette_strip
 from colorlib.config import RELEASE, Config
 from colorlib.data import sample_photos
@@ -23,15 +24,15 @@ FOLDER = tool.RELEASE
 
 def test_everything_that_is_read_is_there():
     names = {path.name for path in FOLDER.iterdir()}
-    assert names >= {*tool.RECORD, BEST, "metrics.csv", "metrics_summary.txt", "ablation.csv", "MODEL_CARD.md"}
+    assert names >= {*tool.RECORD, "recipe.json", "metrics.csv", "metrics_summary.txt", "ablation.csv", "MODEL_CARD.md"}
     assert names >= {"baseline.json", "failures.csv"}
     figures = {path.name for path in (FOLDER / "figures").iterdir()}
     assert figures == {"examples.png", "palettes.png", "black_and_white.png", "metrics_distribution.png"}
 
 
 def test_weights_are_small_and_in_half_precision():
-    assert (FOLDER / BEST).stat().st_size < tool.LIMIT
-    with safe_open(FOLDER / BEST, framework="pt") as file:
+    assert tool.RELEASED_WEIGHTS.stat().st_size < tool.LIMIT
+    with safe_open(tool.RELEASED_WEIGHTS, framework="pt") as file:
         kinds = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118 (not a dict)
     assert kinds <= {torch.float16, torch.int64}
 
@@ -62,6 +63,30 @@ def test_summary_and_card_are_those_of_the_scores():
     assert not re.search(r"[{}]|\bnan\b", card) and card.count("\n| ") >= 9
 
 
+def test_recipe_tells_what_the_history_tells():
+    """Part by part: the epochs, the photos of each, the looks and the time; and the card has a row for each."""
+    parts, history = json.loads((FOLDER / "recipe.json").read_text())["parts"], pd.read_csv(FOLDER / "history.csv")
+    counts = [stage["photos"] for part in parts for stage in part["stages"] for _ in range(stage["epochs"])]
+    assert counts == history["photos"].tolist() and [part["part"] for part in parts] == list(range(1, len(parts) + 1))
+    for part in parts:
+        rows = history[history["epoch"].between(*part["epochs"])]
+        assert part["looks"] == rows["photos"].sum() and part["minutes"] == round(rows["seconds"].sum() / 60)
+        assert len(rows) == sum(stage["epochs"] for stage in part["stages"])
+        assert part.get("machine", 1) <= len(read_machines(FOLDER))
+    card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert all(f"\n| {part['part']} | {part['begins_with']} | " in card for part in parts)
+
+
+def test_without_a_recipe_the_settings_tell_it(tmp_path):
+    text = tool.recipe_text(tmp_path, RELEASE)
+    assert text == (
+        "The learning rate of 0.001 falls in the last quarter. "
+        "All epochs are at 96 px, but for the first 28 epochs, at 64 px."
+    )
+    assert "at 256 px." in tool.recipe_text(tmp_path, Config())
+    assert not re.search(r"part \d|\b(fourth|fifth|sixth)\b", tool.CARD), "no network's story is in the tool"
+
+
 def test_weights_give_colors():
     """The committed weights, on the photos that come with the libraries: closer than gray, and colorful."""
     predict = colorlib.load("release", "cpu").predict_ab
@@ -73,11 +98,13 @@ def test_weights_give_colors():
 
 def test_large_weights_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, "RELEASE", tmp_path)
+    monkeypatch.setattr(tool, "RELEASED_WEIGHTS", tmp_path / "release.safetensors")
     monkeypatch.setattr(tool, "LIMIT", 1000)
     monkeypatch.setattr("sys.argv", ["release.py", str(FOLDER), "--data", str(tmp_path)])
     with pytest.raises(SystemExit):
         tool.main()
     assert "MB of weights: the repository stays small" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir()), "what is released stays as it is"
 
 
 def test_palettes_are_shown_below_the_colored_photos(tmp_path):
