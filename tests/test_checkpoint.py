@@ -4,6 +4,9 @@ import copy
 import json
 import os
 import pickle
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -382,3 +385,26 @@ def test_no_such_run_and_no_name_for_one(places):
     for name in ("", "..", "a/.."):
         with pytest.raises(ValueError, match="a run needs a name of its own"):
             checkpoint.run_folder(name)
+
+
+@pytest.mark.slow
+def test_an_installed_package_brings_its_network(tmp_path, photos):
+    """Not editable, used from another folder, without the repository: README's `pip install .`."""
+    pytest.importorskip("setuptools")
+    source, site = tmp_path / "source", tmp_path / "site"
+    source.mkdir()
+    root = Path(checkpoint.__file__).parents[1]
+    shutil.copytree(root / "colorlib", source / "colorlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    built = subprocess.run([*pip, "--target", str(site), str(source)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    environment = {name: value for name, value in os.environ.items() if name != "COLORLIB_OUTPUTS"}
+    command = [sys.executable, "-m", "colorlib", str(photos[0]), "-o", "out"]
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        command, cwd=tmp_path / "elsewhere", env=environment | {"PYTHONPATH": str(site)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "1 colored" in done.stdout, done.stderr
+    assert (tmp_path / "elsewhere" / "out" / "photo_00-colorized.png").is_file()
