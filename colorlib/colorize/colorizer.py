@@ -93,20 +93,25 @@ class Colorizer:
         if reference is not None:
             reference_L, reference_ab = _scaled_lab(resize_photo(read_photo(reference), L.shape[-1]))
             guess = self._run_network(reference_L, vividness)
-            ab = transfer_colors(L, ab, reference_L, guess, reference_ab)
+            ab = transfer_colors(L, _finite(ab), reference_L, _finite(guess), reference_ab)
         if recolor:
             palette = self.palette(photo)
             if palette is None:
                 raise ValueError("this network has no palette whose colors could be changed: choose another run")
             change = recolor_palette(palette, recolor).paint(vividness) - palette.paint(vividness)
-            ab = (ab + _resize_ab(change.to(ab), ab.shape[2:])).clamp(-1, 1)
+            # at the size at which the palette was chosen, as the network paints it: an odd side
+            # has one pixel less than twice the palette's
+            side = self.config.image_size
+            change = F.interpolate(change.to(ab), scale_factor=2, mode="bilinear")
+            ab = (ab + _resize_ab(change[..., :side, :side], ab.shape[2:])).clamp(-1, 1)
         return spread_hints(L, ab, hints)
 
     def network_input(self, photo: Photo, render_size: int | None = None) -> Tensor:
         """Make the scaled L that the network sees, (1, 1, S, S), S the render size; by default as in training."""
         if render_size is not None and render_size not in RENDER_SIZES:
             raise ValueError(f"render_size must be a whole number, 16 to 1024 px, or None; got {render_size!r}")
-        return _scaled_lab(resize_photo(read_photo(photo), render_size or self.config.image_size))[0]
+        side = int(render_size or self.config.image_size)
+        return _scaled_lab(resize_photo(read_photo(photo), side))[0]
 
     def _run_network(self, L: Tensor, vividness: float) -> Tensor:
         """The network's ab for L of any size, float32, on its device."""
@@ -176,6 +181,10 @@ def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
 
     The scaled ab (1, 2, h, w) may have any size: `GuidedUpsampler` enlarges it, on its device. It goes strip by strip:
     12 megapixels of Lab at once would be 144 MB, and slow.
+
+    Raises:
+        ValueError: If the saturation is out of its range, the colors times the saturation are not
+            finite, or ab has another shape.
     """
     if not 0 <= saturation < float("inf"):
         raise ValueError(f"saturation must be 0 (gray) or more, 1 for the network's own; got {saturation}")
@@ -183,7 +192,8 @@ def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
         raise ValueError(f"expected the colors of one photo, ab (1, 2, h, w), got {tuple(ab.shape)}")
     image = read_photo(photo)
     width, height = image.size
-    ab = _resize_ab(ab * saturation, (min(ab.shape[2], height), min(ab.shape[3], width)))
+    ab = _finite(ab * saturation).clamp(-1, 1)  # beyond lies no color of sRGB
+    ab = _resize_ab(ab, (min(ab.shape[2], height), min(ab.shape[3], width)))
     small = image.resize((ab.shape[3], ab.shape[2]), Image.Resampling.BICUBIC)
     upsampler = GuidedUpsampler(_scaled_lab(small, ab.device)[0], ab, height, width)
     deep = is_deep(photo)
@@ -227,6 +237,14 @@ class GuidedUpsampler:
 def _scaled_lab(picture: np.ndarray | Image.Image, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Scaled L (1, 1, H, W) and ab (1, 2, H, W) of an RGB picture."""
     return encode_lab(rgb_to_lab(to_tensor(picture)[None].to(device)))
+
+
+def _finite(ab: Tensor) -> Tensor:
+    """Return the colors as they came; NaN would be painted black, and infinity in one loud color."""
+    if not ab.isfinite().all():
+        reasons = "lower the saturation, or choose another run, for its weights may be damaged"
+        raise ValueError(f"expected finite colors, got NaN or infinite ones: {reasons}")
+    return ab
 
 
 def _resize_ab(ab: Tensor, size: tuple[int, int]) -> Tensor:
