@@ -17,7 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", required=True, help="folder for the results, name-colorized.jpg and so on")
     parser.add_argument("--saturation", type=float, default=1.0, help="strength of the colors; 0: gray (default: 1)")
     parser.add_argument("--vividness", type=float, help="from mean (0) to likeliest color (1; default: the run's)")
-    parser.add_argument("--render-size", type=int, help="side in which the network sees the photo, px")
+    side = "side in which the network sees the photo, 16 to 1024 px (default: the run's own)"
+    parser.add_argument("--render-size", type=int, help=side)
     parser.add_argument("--reference", metavar="PHOTO", help="a photo whose colors the results take on")
     hint = "a color that the photo shall have at a point: --hint 0.5 0.3 '#3060c0' (shares of width and height)"
     parser.add_argument("--hint", nargs=3, action="append", default=[], metavar=("X", "Y", "COLOR"), help=hint)

@@ -1,5 +1,7 @@
 """What training minimizes: distances between predicted and true ab, both (B, 2, H, W) and scaled."""
 
+import math
+
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
@@ -40,9 +42,12 @@ def palette_nll(palette: Palette, true: Tensor) -> Tensor:
 
     The density of a pixel's ab is a mixture: of color k by its weight, around c_k, proportional to
     exp(−|ab − c_k| / s_k) / s_k². Without it nothing says that a palette's colors are those of the picture: far ones
-    can mix to the same mean. True ab, (B, 2, H, W), is averaged to the sides of the palette's weights.
+    can mix to the same mean. True ab, (B, 2, H, W), is averaged over the k×k pixels that each pixel of the palette's
+    weights, (B, K, ⌈H/k⌉, ⌈W/k⌉), stands for; at the last row and column they may be fewer.
     """
-    pixels = F.interpolate(true, palette.log_weights.shape[2:], mode="area").flatten(2)  # (B, 2, h·w)
+    true_sides, sides = true.shape[2:], palette.log_weights.shape[2:]
+    window = [math.ceil(long / short) for long, short in zip(true_sides, sides, strict=True)]
+    pixels = F.avg_pool2d(true, window, ceil_mode=True).flatten(2)  # (B, 2, h·w)
     colors, spreads = palette.colors.float(), palette.spreads.float().unsqueeze(-1)  # (B, K, 2), (B, K, 1)
     lengths = colors.square().sum(2, keepdim=True) + pixels.square().sum(1, keepdim=True)
     distance = (lengths - 2 * colors @ pixels).clamp(min=1e-8).sqrt()  # (B, K, h·w)

@@ -4,7 +4,6 @@ Pictures are uint8 RGB (H, W, 3), of one size, and every function of two of them
 `ValueError` for another dtype or shape, or for unequal sizes.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -48,8 +47,7 @@ METRICS = {
 
 def calculate_psnr(true: np.ndarray, predicted: np.ndarray) -> float:
     """Peak signal-to-noise ratio: 10·log10(MAX² / MSE), over all pixels and channels; `inf` for identical pictures."""
-    mse = _mse(true, predicted)
-    return float(10 * np.log10(MAX**2 / mse)) if mse else np.inf
+    return _psnr(_mse(true, predicted))
 
 
 def calculate_rmse(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -62,10 +60,7 @@ def calculate_snr(true: np.ndarray, predicted: np.ndarray) -> float:
 
     `inf` for identical pictures (also if black), `-inf` for noise on a black photo.
     """
-    noise, signal = _mse(true, predicted), np.mean(np.square(true, dtype=np.float64))
-    if noise == 0:
-        return np.inf
-    return float(10 * np.log10(signal / noise)) if signal else -np.inf
+    return _snr(true, _mse(true, predicted))
 
 
 def calculate_ssim(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -74,7 +69,7 @@ def calculate_ssim(true: np.ndarray, predicted: np.ndarray) -> float:
     The means, variances and covariances are those of every 7×7 window, c1 = (0.01·MAX)², c2 = (0.03·MAX)²; the mean
     runs over windows and channels: at most 1 (identical). Wang et al. 2004, by scikit-image.
     """
-    _checked(true, predicted)
+    _check(true, predicted)
     return float(structural_similarity(true, predicted, channel_axis=2, data_range=MAX))
 
 
@@ -83,12 +78,12 @@ def calculate_ciede2000(true: np.ndarray, predicted: np.ndarray) -> float:
 
     CIE 142-2001, by scikit-image.
     """
-    return float(deltaE_ciede2000(*_labs(true, predicted)).mean())
+    return _ciede2000(*_labs(true, predicted))
 
 
 def calculate_ab_error(true: np.ndarray, predicted: np.ndarray) -> float:
     """Mean absolute error of a* and b*, in their units: 0 for identical; the L1 loss of training times 128."""
-    return float(np.abs(np.subtract(*_labs(true, predicted)))[..., 1:].mean())
+    return _ab_error(*_labs(true, predicted))
 
 
 def calculate_ab_histogram(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -97,10 +92,7 @@ def calculate_ab_histogram(true: np.ndarray, predicted: np.ndarray) -> float:
     p and q are the shares of the pixels in each 10×10 square of the (a*, b*) plane: 0 for the same colors, 1 for none
     in common.
     """
-    labs = _labs(true, predicted)
-    squares = [(lab[..., 1:] // AB_SQUARE).reshape(-1, 2).astype(int) + 11 for lab in labs]  # 0 … 21
-    p, q = (np.bincount(square @ (22, 1), minlength=22**2) / len(square) for square in squares)
-    return float(np.abs(p - q).sum() / 2)
+    return _ab_histogram(*_labs(true, predicted))
 
 
 def calculate_colorfulness(picture: np.ndarray) -> float:
@@ -108,7 +100,8 @@ def calculate_colorfulness(picture: np.ndarray) -> float:
 
     0 for gray, about 40 for a photo. rg and yb keep their sign, σ is the population's. Hasler and Süsstrunk 2003.
     """
-    red, green, blue = np.moveaxis(_checked(picture, picture)[0], 2, 0)
+    _check(picture, picture)
+    red, green, blue = np.moveaxis(picture.astype(np.float64), 2, 0)
     rg, yb = red - green, (red + green) / 2 - blue
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
@@ -128,27 +121,43 @@ def is_toned(picture: np.ndarray) -> bool:
 
 def pooled_psnr(rmse: Sequence[float] | np.ndarray) -> float:
     """PSNR of the mean MSE of several pictures, from the RMSE of each, in 8-bit levels."""
-    mse = np.mean(np.square(rmse))
-    return float(10 * np.log10(MAX**2 / mse)) if mse else np.inf
+    return _psnr(np.mean(np.square(rmse)))
 
 
-def score_pictures(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Score a pair of pictures by all metrics; colorfulness_error: how far the prediction's is off."""
+def to_lab(picture: np.ndarray) -> np.ndarray:
+    """Convert a picture to CIE Lab, by scikit-image: float64 (H, W, 3)."""
+    _check(picture, picture)
+    return rgb2lab(picture / MAX)
+
+
+def score_pictures(
+    true: np.ndarray, predicted: np.ndarray, true_lab: np.ndarray | None = None,
+    true_colorfulness: float | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Score a pair of pictures by all metrics; colorfulness_error: how far the prediction's is off.
+
+    Whoever scores several predictions of one picture can pass on what is only the true one's: its
+    `to_lab` and its colorfulness.
+    """
+    mse = _mse(true, predicted)
+    labs = to_lab(true) if true_lab is None else true_lab, to_lab(predicted)
     colorfulness = calculate_colorfulness(predicted)
+    if true_colorfulness is None:
+        true_colorfulness = calculate_colorfulness(true)
     return {
-        "psnr": calculate_psnr(true, predicted),
+        "psnr": _psnr(mse),
         "ssim": calculate_ssim(true, predicted),
-        "rmse": calculate_rmse(true, predicted),
-        "snr": calculate_snr(true, predicted),
-        "ciede2000": calculate_ciede2000(true, predicted),
+        "rmse": float(np.sqrt(mse)),
+        "snr": _snr(true, mse),
+        "ciede2000": _ciede2000(*labs),
         "colorfulness": colorfulness,
-        "colorfulness_error": abs(colorfulness - calculate_colorfulness(true)),
-        "ab_error": calculate_ab_error(true, predicted),
-        "ab_histogram": calculate_ab_histogram(true, predicted),
+        "colorfulness_error": abs(colorfulness - true_colorfulness),
+        "ab_error": _ab_error(*labs),
+        "ab_histogram": _ab_histogram(*labs),
     }
 
 
-def _checked(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check(true: np.ndarray, predicted: np.ndarray) -> None:
     for picture in (true, predicted):
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
             came = getattr(picture, "dtype", type(picture).__name__)
@@ -157,18 +166,38 @@ def _checked(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.nd
             raise ValueError(f"expected RGB pictures of shape (H, W, 3), got {picture.shape}")
     if true.shape != predicted.shape:
         raise ValueError(f"expected pictures of one size, got {true.shape} and {predicted.shape}; resize one")
-    return true.astype(np.float64), predicted.astype(np.float64)
 
 
 def _mse(true: np.ndarray, predicted: np.ndarray) -> float:
-    return float(np.mean(np.subtract(*_checked(true, predicted)) ** 2))
+    _check(true, predicted)
+    return float(np.mean((true.astype(np.float64) - predicted.astype(np.float64)) ** 2))
 
 
-def _labs(true: np.ndarray, predicted: np.ndarray) -> list[np.ndarray]:
-    _checked(true, predicted)
-    return [_lab(picture.tobytes(), picture.shape) for picture in (true, predicted)]
+def _psnr(mse: float) -> float:
+    return float(10 * np.log10(MAX**2 / mse)) if mse else np.inf
 
 
-@functools.lru_cache(maxsize=32)  # for the next metric, and for the other methods on the same photo
-def _lab(pixels: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    return rgb2lab(np.frombuffer(pixels, np.uint8).reshape(shape) / MAX)
+def _snr(true: np.ndarray, noise: float) -> float:
+    signal = np.mean(np.square(true, dtype=np.float64))
+    if noise == 0:
+        return np.inf
+    return float(10 * np.log10(signal / noise)) if signal else -np.inf
+
+
+def _labs(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    _check(true, predicted)
+    return to_lab(true), to_lab(predicted)
+
+
+def _ciede2000(true_lab: np.ndarray, lab: np.ndarray) -> float:
+    return float(deltaE_ciede2000(true_lab, lab).mean())
+
+
+def _ab_error(true_lab: np.ndarray, lab: np.ndarray) -> float:
+    return float(np.abs(true_lab - lab)[..., 1:].mean())
+
+
+def _ab_histogram(*labs: np.ndarray) -> float:
+    squares = [(lab[..., 1:] // AB_SQUARE).reshape(-1, 2).astype(int) + 11 for lab in labs]  # 0 … 21
+    p, q = (np.bincount(square @ (22, 1), minlength=22**2) / len(square) for square in squares)
+    return float(np.abs(p - q).sum() / 2)

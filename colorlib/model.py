@@ -99,7 +99,8 @@ class UNet(nn.Module):
         """Guess the colors that belong to scaled L (B, 1, H, W) of any side, and say what they were mixed from.
 
         Returns scaled ab (B, 2, H, W) in [−1, 1], in the weights' precision, and the `Palette` of each photo, with
-        log_weights of half the (padded) sides; or None without a palette, to which the vividness makes no difference.
+        log_weights of half the sides, rounded up; or None without a palette, to which the vividness
+        makes no difference.
         """
         if L.ndim != 4 or L.shape[1] != 1:
             raise ValueError(f"expected L of shape (B, 1, H, W), got {tuple(L.shape)}")
@@ -123,4 +124,7 @@ class UNet(nn.Module):
             palette = self.palette(scales[:3], x)
             mixture = F.interpolate(palette.paint(vividness), scale_factor=2, mode="bilinear")
             ab = (mixture + CORRECTION * ab).clamp(-1, 1)
+            # without the padding: a palette's pixel is 2×2 of the photo
+            inside = palette.log_weights[..., : -(-height // 2), : -(-width // 2)]
+            palette = palette._replace(log_weights=inside)
         return ab[..., :height, :width], palette

@@ -25,6 +25,7 @@ from colorlib.photo import FORMATS, PHOTO_SUFFIXES, PhotoError, read_photo
 
 CONFIG = Config(width=4, depth=4, image_size=16)
 COLORIZER = Colorizer(Constant(0.1, -0.1), CONFIG, "float32")
+UNSOUND = Colorizer(Constant(0.1, torch.nan), CONFIG, "float32")
 PHOTO = blobs(0)
 
 
@@ -105,6 +106,15 @@ BAD = {
     "nothing at all": (lambda f, _: color(None), PhotoError, "expected a path, a file's bytes, .*got NoneType"),
     "a bad reference": (lambda f, _: color(PHOTO, reference=written(f / "b.jpg", b"x")), PhotoError, "b.jpg: not an"),
     "saturation that is no number": (lambda f, _: color(PHOTO, saturation=float("nan")), ValueError, "got nan"),
+    "far too much saturation": (lambda f, _: color(PHOTO, saturation=1e300), ValueError,
+                                "expected finite colors, got NaN or infinite ones: lower the saturation"),
+    "a network of NaN": (lambda f, _: UNSOUND.colorize(PHOTO), ValueError, "expected finite colors, .*another run"),
+    "NaN beside a reference": (lambda f, _: UNSOUND.colorize(PHOTO, reference=PHOTO), ValueError,
+                               "expected finite colors"),
+    "NaN with a hint": (lambda f, _: UNSOUND.colorize(PHOTO, hints=[Hint(0.5, 0.5, "red")]), ValueError,
+                        "expected finite colors"),
+    "infinite colors": (lambda f, _: add_color(PHOTO, torch.full((1, 2, 4, 4), torch.inf)), ValueError,
+                        "expected finite colors"),
     "a render size of a half": (lambda f, _: color(PHOTO, render_size=64.5), ValueError, "whole number, 16 to .*64.5"),
     "a hint outside": (lambda f, _: hint(1.2, 0.5, "#ff0000"), ValueError, "shares of width and .*got 1.2, 0.5"),
     "a hint nowhere": (lambda f, _: hint(float("nan"), 0, "#ff0000"), ValueError, "shares of width and .*got nan"),

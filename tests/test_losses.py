@@ -11,6 +11,7 @@ import torchvision
 
 from colorlib.color import decode_lab, lab_to_rgb
 from colorlib.losses import L1, ColorLoss, Huber, Perceptual, palette_nll
+from colorlib.model import UNet
 from colorlib.palette import Palette
 
 
@@ -58,6 +59,26 @@ def test_palette_nll_is_that_of_a_mixture_of_densities():
     log_density = torch.distributions.Gamma(2.0, 1 / spread).log_prob(distance) - (2 * math.pi * distance).log()
     expected = -(palette.log_weights + log_density).logsumexp(dim=1).mean() - math.log(2 * math.pi)
     torch.testing.assert_close(palette_nll(palette, true), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [96, 100, 99, 97])
+def test_a_perfect_palette_is_as_likely_at_any_size(size):
+    """A checkerboard of 2×2 squares in two colors; at 100 px, the network of depth 5 pads."""
+    model = UNet(4, 5, palette=2).eval()
+
+    def checkers(scene, pixels):
+        rows, columns = (torch.arange(side) for side in pixels.shape[2:])
+        second = ((rows[:, None] + columns) % 2).expand(1, 1, -1, -1)
+        weights = torch.cat([1 - second, second], dim=1).clamp(min=1e-6)
+        return Palette(torch.tensor([[[0.3, 0.2], [-0.3, 0.1]]]), weights.log(), torch.full((1, 2), 0.02))
+
+    model.palette.forward = checkers
+    with torch.no_grad():
+        _, palette = model.forward_with_palette(torch.rand(1, 1, size, size) * 2 - 1)
+    place = torch.arange(size) // 2
+    true = palette.colors[0][(place[:, None] + place) % 2].permute(2, 0, 1)[None]
+    assert palette.log_weights.shape[2:] == (len(place.unique()),) * 2
+    assert palette_nll(palette, true).item() == pytest.approx(2 * math.log(0.02) + 1e-4 / 0.02, abs=1e-3)
 
 
 def test_perceptual_by_hand(asked_for):

@@ -1,5 +1,7 @@
 """Each metric by hand, on pictures small enough to do so."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from skimage.color import lab2rgb
@@ -30,6 +32,24 @@ def test_metrics_by_hand():
     assert metrics.is_in_color(sepia) and metrics.is_toned(sepia), "colors of a print, not of the scene"
     assert not metrics.is_toned(np.hstack([sepia, sepia[..., ::-1]]))
     assert metrics.pooled_psnr([10, 0]) == pytest.approx(10 * np.log10(255**2 / 50))
+
+
+def test_each_picture_is_converted_once(monkeypatch):
+    """And what several predictions share can be passed on; nothing is kept that fills the memory."""
+    converted, rgb2lab = [], metrics.rgb2lab
+    monkeypatch.setattr(metrics, "rgb2lab", lambda rgb: converted.append(rgb.shape) or rgb2lab(rgb))
+    scores = metrics.score_pictures(WHOLE, HALF)
+    assert len(converted) == 2
+    for name in ("psnr", "ssim", "rmse", "snr", "ciede2000", "ab_error", "ab_histogram"):
+        assert scores[name] == getattr(metrics, f"calculate_{name}")(WHOLE, HALF), "to the last digit"
+    lab, colorfulness = metrics.to_lab(WHOLE), metrics.calculate_colorfulness(WHOLE)
+    converted.clear()
+    assert metrics.score_pictures(WHOLE, HALF, lab, colorfulness) == scores and len(converted) == 1
+    tracemalloc.start()
+    metrics.score_pictures(np.tile(WHOLE, (32, 16, 1)), np.tile(HALF, (32, 16, 1)))
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert left < 1e5
 
 
 def test_identical_pictures_and_wrong_ones():

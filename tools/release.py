@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -188,7 +189,9 @@ def main() -> None:
     save_model(RELEASED_WEIGHTS, model.half(), config)
     arguments = ["--run", str(RELEASE), "--data", options.data, "--out", str(RELEASE)]
     arguments += ["--train", options.train] if options.train else []
-    score([*arguments, *(word for other in options.beside for word in ("--beside", other))], sample_photos())
+    arguments += [word for other in options.beside for word in ("--beside", other)]
+    if status := score(arguments, sample_photos()):
+        sys.exit(status)  # it has said why
     save_palettes(sample_photos(), RELEASE / "figures" / "palettes.png", reduce=2)
     save_palettes(sample_photos("gray"), RELEASE / "figures" / "black_and_white.png")
     write_text(RELEASE / "MODEL_CARD.md", model_card(RELEASE))

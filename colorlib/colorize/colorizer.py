@@ -29,6 +29,7 @@ from colorlib.system import pick_device, pick_precision
 RENDER_SIZES = range(16, 1025)  # sides of the square in which the network may look at a photo, px
 CPU_STRIP, GPU_STRIP = 2**16, 2**22  # pixels joined at a time: what a CPU's cache holds, what keeps a GPU busy
 TONE_ENDS = (0.5, 99.5)  # percentiles of a faded print's tones that become black and white
+LEAST_RANGE = 1 / 8  # of all levels, between those tones: 32 of 255; less is noise, or a blank page
 EPS = 0.1  # the guided filter's ε, added to the variance of scaled L: the least mean error on validation photos
 
 
@@ -92,20 +93,25 @@ class Colorizer:
         if reference is not None:
             reference_L, reference_ab = _scaled_lab(resize_photo(read_photo(reference), L.shape[-1]))
             guess = self._run_network(reference_L, vividness)
-            ab = transfer_colors(L, ab, reference_L, guess, reference_ab)
+            ab = transfer_colors(L, _finite(ab), reference_L, _finite(guess), reference_ab)
         if recolor:
             palette = self.palette(photo)
             if palette is None:
                 raise ValueError("this network has no palette whose colors could be changed: choose another run")
             change = recolor_palette(palette, recolor).paint(vividness) - palette.paint(vividness)
-            ab = (ab + _resize_ab(change.to(ab), ab.shape[2:])).clamp(-1, 1)
+            # at the size at which the palette was chosen, as the network paints it: an odd side
+            # has one pixel less than twice the palette's
+            side = self.config.image_size
+            change = F.interpolate(change.to(ab), scale_factor=2, mode="bilinear")
+            ab = (ab + _resize_ab(change[..., :side, :side], ab.shape[2:])).clamp(-1, 1)
         return spread_hints(L, ab, hints)
 
     def network_input(self, photo: Photo, render_size: int | None = None) -> Tensor:
         """Make the scaled L that the network sees, (1, 1, S, S), S the render size; by default as in training."""
         if render_size is not None and render_size not in RENDER_SIZES:
             raise ValueError(f"render_size must be a whole number, 16 to 1024 px, or None; got {render_size!r}")
-        return _scaled_lab(resize_photo(read_photo(photo), render_size or self.config.image_size))[0]
+        side = int(render_size or self.config.image_size)
+        return _scaled_lab(resize_photo(read_photo(photo), side))[0]
 
     def _run_network(self, L: Tensor, vividness: float) -> Tensor:
         """The network's ab for L of any size, float32, on its device."""
@@ -136,16 +142,35 @@ class Colorizer:
         return Palette(*(values[:, palette.shares[0].argsort(descending=True)] for values in palette))
 
 
-def restore_tone(photo: Photo) -> Image.Image | np.ndarray:
+def tone_ends(photo: Photo) -> tuple[float, float]:
+    """Find the tones of a faded or tinted photo that shall become black and white, in its own levels.
+
+    A photo without any range to speak of, such as a blank page, has the ends that change nothing:
+    what would be stretched is its noise.
+    """
+    gray = _gray_levels(photo)
+    top = np.iinfo(gray.dtype).max
+    low, high = np.percentile(gray, TONE_ENDS)
+    return (float(low), float(high)) if high - low >= LEAST_RANGE * top else (0.0, float(top))
+
+
+def restore_tone(photo: Photo, ends: tuple[float, float] | None = None) -> Image.Image | np.ndarray:
     """Stretch the tones of a faded or tinted photo from black to white.
 
-    Returns a gray picture of mode "RGB", of its size; for 16-bit gray from `read_deep_photo`, a uint16 array (H, W).
+    Returns a gray picture of mode "RGB", of its size; for 16-bit gray from `read_deep_photo`, a
+    uint16 array (H, W). `ends` are the tones that become black and white; None: its `tone_ends`.
     """
-    gray = photo if is_deep(photo) else np.asarray(read_photo(photo).convert("L"))
-    low, high = np.percentile(gray, TONE_ENDS)
-    stretched = rescale_intensity(gray, (low, max(high, low + 1)), (0, np.iinfo(gray.dtype).max))
+    gray = _gray_levels(photo)
+    if ends is None:
+        ends = tone_ends(gray)
+    stretched = rescale_intensity(gray, ends, (0, np.iinfo(gray.dtype).max))
     stretched = stretched.round().astype(gray.dtype)
     return stretched if is_deep(photo) else Image.fromarray(stretched).convert("RGB")
+
+
+def _gray_levels(photo: Photo) -> np.ndarray:
+    """The tones of a photo: uint8 (H, W), or uint16 for 16-bit gray."""
+    return photo if is_deep(photo) else np.asarray(read_photo(photo).convert("L"))
 
 
 @torch.inference_mode()
@@ -156,6 +181,10 @@ def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
 
     The scaled ab (1, 2, h, w) may have any size: `GuidedUpsampler` enlarges it, on its device. It goes strip by strip:
     12 megapixels of Lab at once would be 144 MB, and slow.
+
+    Raises:
+        ValueError: If the saturation is out of its range, the colors times the saturation are not
+            finite, or ab has another shape.
     """
     if not 0 <= saturation < float("inf"):
         raise ValueError(f"saturation must be 0 (gray) or more, 1 for the network's own; got {saturation}")
@@ -163,7 +192,8 @@ def add_color(photo: Photo, ab: Tensor, saturation: float = 1.0) -> np.ndarray:
         raise ValueError(f"expected the colors of one photo, ab (1, 2, h, w), got {tuple(ab.shape)}")
     image = read_photo(photo)
     width, height = image.size
-    ab = _resize_ab(ab * saturation, (min(ab.shape[2], height), min(ab.shape[3], width)))
+    ab = _finite(ab * saturation).clamp(-1, 1)  # beyond lies no color of sRGB
+    ab = _resize_ab(ab, (min(ab.shape[2], height), min(ab.shape[3], width)))
     small = image.resize((ab.shape[3], ab.shape[2]), Image.Resampling.BICUBIC)
     upsampler = GuidedUpsampler(_scaled_lab(small, ab.device)[0], ab, height, width)
     deep = is_deep(photo)
@@ -207,6 +237,14 @@ class GuidedUpsampler:
 def _scaled_lab(picture: np.ndarray | Image.Image, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Scaled L (1, 1, H, W) and ab (1, 2, H, W) of an RGB picture."""
     return encode_lab(rgb_to_lab(to_tensor(picture)[None].to(device)))
+
+
+def _finite(ab: Tensor) -> Tensor:
+    """Return the colors as they came; NaN would be painted black, and infinity in one loud color."""
+    if not ab.isfinite().all():
+        reasons = "lower the saturation, or choose another run, for its weights may be damaged"
+        raise ValueError(f"expected finite colors, got NaN or infinite ones: {reasons}")
+    return ab
 
 
 def _resize_ab(ab: Tensor, size: tuple[int, int]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from colorlib.color import AB_RANGE, encode_lab, lab_to_rgb_image, rgb_to_lab
-from colorlib.metrics import calculate_colorfulness, is_in_color, score_pictures
+from colorlib.metrics import IN_COLOR, calculate_colorfulness, score_pictures, to_lab
 from colorlib.photo import PhotoError, read_photo, resize_photo, to_tensor
 from colorlib.system import available_cores
 
@@ -63,10 +63,9 @@ def evaluate_model(
             names, true = zip(*group, strict=True)
             L, _ = encode_lab(rgb_to_lab(torch.stack([to_tensor(picture) for picture in true])))
             painted = {method: _paint(predict, L, names) for method, predict in methods.items()}
-            scores = {method: pool.map(score_pictures, true, pictures) for method, pictures in painted.items()}
-            for i, name in enumerate(names):
-                truth = {"true_colorfulness": calculate_colorfulness(true[i]), "in_color": is_in_color(true[i])}
-                mine = {method: next(results) for method, results in scores.items()}
+            together = [dict(zip(painted, pictures, strict=True)) for pictures in zip(*painted.values(), strict=True)]
+            judged = pool.map(_judge, true, together)
+            for i, (name, (truth, mine)) in enumerate(zip(names, judged, strict=True)):
                 rows += [{"image": name, "method": method} | numbers | truth for method, numbers in mine.items()]
                 if on_photo:
                     pictures = {"gray": painted["gray"], "predicted": painted[next(iter(methods))], "true": true}
@@ -78,6 +77,14 @@ def evaluate_model(
     table = pd.DataFrame(rows)
     table.attrs["skipped"] = skipped
     return table
+
+
+def _judge(true: np.ndarray, pictures: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
+    """What is to say of a true picture itself, and the scores of each method's picture of it."""
+    lab, colorfulness = to_lab(true), calculate_colorfulness(true)  # once for all methods
+    truth = {"true_colorfulness": colorfulness, "in_color": colorfulness >= IN_COLOR}
+    scores = {method: score_pictures(true, picture, lab, colorfulness) for method, picture in pictures.items()}
+    return truth, scores
 
 
 def _paint(predict: Predict, L: Tensor, names: Sequence[str]) -> list[np.ndarray]:

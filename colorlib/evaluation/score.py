@@ -1,6 +1,7 @@
 """Judge a run on photos that it has not seen: its folder in; tables, text and pictures out."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from colorlib.plots import plot_comparison, plot_metrics_distribution, sample_gr
 from colorlib.system import PhotoCache, outputs_dir, replacing, write_text
 
 SHOWN = 10  # photos that get a picture
+OWN_LABELS = ("model", "mean color", "gray")  # no other run can be called so
 AVERAGED = 1000  # training photos, drawn evenly, whose mean color stands for that of all
 
 
@@ -31,16 +33,29 @@ def score_run(
     Writes metrics.csv, metrics_summary.txt, failures.csv, comparisons/comparison_000.png …, figures/examples.png
     (gray, predicted, true) and figures/metrics_distribution.png; returns `evaluate_model`'s table.
 
-    A run is a name or a folder; `beside` has others to score on the same photos, by label. The photos should be new to
-    all of them, see `unseen`. The first ten get a picture, or those that are `shown`: scored photos may not be free to
-    publish. The results go to `out`, or else to the run's folder in outputs/: Kaggle's inputs cannot be written to.
+    A run is a name or a folder; `beside` has others to score on the same photos, by label, which
+    may not be "model" (the run itself), "mean color" or "gray". The photos should be new to all of
+    them, see `unseen`. The first ten get a picture, or those that are `shown`: scored photos may
+    not be free to publish. The results go to `out`, or else to the run's folder in outputs/:
+    Kaggle's inputs cannot be written to.
     """
-    run = find_run(run)
+    run, beside = find_run(run), dict(beside or {})
+    if taken := [label for label in beside if label in OWN_LABELS]:
+        raise ValueError(f"{taken[0]!r} already names a row of the table: give that run another label")
     out = outputs_dir() / run.name if out is None else Path(out)
-    runs = {"model": run} | dict(beside or {})
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(f"{out} is a file: give a folder for the results") from error
+    if not os.access(out, os.W_OK):
+        raise PermissionError(f"no permission to write to {out}: give another folder for the results")
+    runs = {"model": run} | beside
     methods = {label: Colorizer.from_run(name, precision="float32").predict_ab for label, name in runs.items()}
     if baseline := next((path for folder in (out, run) if (path := folder / "baseline.json").is_file()), None):
-        methods["mean color"] = constant_color(*json.loads(baseline.read_text(encoding="utf-8"))["mean_ab"])
+        mean = _read_json(baseline).get("mean_ab")
+        if not (isinstance(mean, list) and len(mean) == 2 and all(map(_is_number, mean))):
+            raise ValueError(f"{baseline} holds no mean color: delete it, and name the training photos again")
+        methods["mean color"] = constant_color(*mean)
     else:
         print("no mean color beside it: there is no baseline.json; --train FOLDER makes one of the training photos")
     failures = Failures()
@@ -54,7 +69,10 @@ def score_run(
 
     for earlier in (out / "comparisons").glob("comparison_*.png"):
         earlier.unlink()
-    shown, seen = photos[:SHOWN] if shown is None else shown, []
+    if shown is None:
+        unreadable = {name for name, _ in metrics.attrs["skipped"]}
+        shown = [path for path in photos if Path(path).name not in unreadable][:SHOWN]
+    seen = []
     evaluate_model(methods["model"], shown, progress=False, on_photo=lambda *photo: seen.append(photo))
     for number, (name, pictures, scores) in enumerate(seen):
         with replacing(out / "comparisons" / f"comparison_{number:03d}.png") as temporary:
@@ -67,8 +85,9 @@ def score_run(
 
 def mean_color(run: str | os.PathLike, photos: Sequence[Path], out: str | os.PathLike) -> tuple[float, float]:
     """Average a* and b* over a run's training photos among `photos` into `out`/baseline.json; `ValueError` if none."""
-    split = json.loads((find_run(run) / "split.json").read_text(encoding="utf-8"))
-    names = {Path(name).name for name in split["train"]}
+    names = {Path(name).name for name in _read_split(find_run(run))["train"]}
+    if not names:
+        raise ValueError("the run has no split.json, which tells its training photos: score it without their color")
     chosen = [path for path in photos if path.name in names]
     if not chosen:
         raise ValueError(f"none of the {len(photos)} photos is a training photo of the run: name their folder")
@@ -84,9 +103,8 @@ def unseen(run: str | os.PathLike, photos: Sequence[Path]) -> list[Path]:
 
     Without a split.json, none is left out. `ValueError` if no photo is left.
     """
-    path = find_run(run) / "split.json"
-    split = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    seen = {*split.get("train", []), *split.get("val", [])}
+    split = _read_split(find_run(run))
+    seen = {*split["train"], *split["val"]}
     kept = []
     for photo in photos:
         path = photo.absolute()
@@ -95,3 +113,28 @@ def unseen(run: str | os.PathLike, photos: Sequence[Path]) -> list[Path]:
     if not kept:
         raise ValueError(f"the run was trained or chosen on all {len(photos)} photos: judge it on others")
     return kept
+
+
+def _read_split(run: Path) -> dict[str, list[str]]:
+    """The photos of a run's training and validation, as split.json lists them; none without the file."""
+    path = run / "split.json"
+    split = _read_json(path) if path.exists() else {}
+    lists = {part: split.get(part, []) for part in ("train", "val")}
+    for names in lists.values():
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"{path} does not list photos: copy the run's folder once more")
+    return lists
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): copy the run's folder once more") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged (no JSON object): copy the run's folder once more")
+    return content
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

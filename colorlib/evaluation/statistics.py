@@ -1,7 +1,10 @@
 """The scores of many photos in a few lines: means, verdicts, and whether a difference is more than luck."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from scipy.stats import bootstrap, permutation_test, wilcoxon
 
 from colorlib.metrics import METRICS, pooled_psnr
@@ -34,7 +37,7 @@ def summarize(metrics: pd.DataFrame) -> pd.DataFrame:
         subset (of the photos: "all", "in_color", "near_gray"), metric, method, mean, std (population), min, max, count
         (photos), infinite (values of ±inf, which the four numbers leave out), verdict (of the mean).
     """
-    rows = []
+    metrics, rows = _checked(metrics, ["in_color"]), []
     for subset, chosen in _subsets(metrics).items():
         for name in _known(metrics):
             for method, table in chosen.groupby("method", sort=False):
@@ -51,6 +54,7 @@ def summarize(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def format_summary(metrics: pd.DataFrame) -> str:
     """Lay the numbers of `summarize` out as text, and say how often each method beats gray."""
+    metrics = _checked(metrics, ["psnr", "true_colorfulness", "in_color"], ["gray"])
     summary, lines = summarize(metrics), []
     for subset, chosen in _subsets(metrics).items():
         table = summary[summary["subset"] == subset]
@@ -75,6 +79,7 @@ def format_summary(metrics: pd.DataFrame) -> str:
 
 def count_wins(metrics: pd.DataFrame, method: str = "model") -> tuple[int, int]:
     """Count the photos on which `method` has a higher PSNR than gray (a tie is no win), and all photos."""
+    metrics = _checked(metrics, ["psnr"], [method, "gray"])
     nth = metrics.groupby(["method", "image"]).cumcount()  # tells photos of one name apart
     psnr = metrics.assign(nth=nth).pivot(index=["image", "nth"], columns="method", values="psnr")
     return int((psnr[method] > psnr["gray"]).sum()), int(psnr[method].count())
@@ -92,9 +97,7 @@ def compare_methods(metrics: pd.DataFrame, method: str = "model", other: str = "
         A row a metric: metric, each method's mean, difference, low and high (95%), wilcoxon, permutation. The p-values
         of pooled_psnr are those of the squared errors.
     """
-    for name in (method, other):
-        if name not in set(metrics["method"]):
-            raise ValueError(f"the table has no method {name!r}, only {sorted(set(metrics['method']))}")
+    metrics = _checked(metrics, [], [method, other])
     mine, theirs = (metrics[metrics["method"] == name].reset_index(drop=True) for name in (method, other))
     if list(mine["image"]) != list(theirs["image"]):
         raise ValueError(f"{method} and {other} were scored on different photos: score them together")
@@ -113,6 +116,35 @@ def compare_methods(metrics: pd.DataFrame, method: str = "model", other: str = "
         signs = permutation_test((differences,), np.mean, permutation_type="samples", **DRAWS).pvalue
         rows.append([name, average(x), average(y), average(x) - average(y), *interval, ranks, signs])
     return pd.DataFrame(rows, columns=["metric", method, other, "difference", "low", "high", "wilcoxon", "permutation"])
+
+
+def _checked(metrics: pd.DataFrame, columns: Sequence[str], methods: Sequence[str] = ()) -> pd.DataFrame:
+    """The table, numbered anew; `ValueError` if a column or method is missing, or its rows are not one for each."""
+    expected = "expected a table of evaluate_model, but"
+    if missing := [name for name in ("image", "method", *columns) if name not in metrics]:
+        raise ValueError(f"{expected} it has no column {', '.join(missing)}")
+    scores = [name for name in METRICS if name in metrics]
+    if not scores or not len(metrics):
+        raise ValueError(f"{expected} it has no {'rows' if scores else 'column of a metric'}")
+    if wrong := [name for name in scores if not is_numeric_dtype(metrics[name])]:
+        raise ValueError(f"{expected} the values of {', '.join(wrong)} are no numbers")
+    empty = metrics[list(dict.fromkeys(["image", "method", *columns, *scores]))].isna().any()
+    if empty.any():
+        raise ValueError(f"{expected} values of {', '.join(empty[empty].index)} are missing")
+    if missing := [name for name in methods if name not in set(metrics["method"])]:
+        have = sorted(set(metrics["method"]))
+        raise ValueError(f"the table has no method {missing[0]!r}, only {have}")
+    paired = metrics[metrics["method"].isin(methods)] if len(methods) == 2 else metrics
+    counts = paired.groupby(["image", "method"]).size().unstack(fill_value=0)
+    uneven = counts[counts.ne(counts.iloc[:, 0], axis=0).any(axis=1)]
+    if len(uneven):
+        rows = ", ".join(f"{count} of {name}" for name, count in uneven.iloc[0].items())
+        raise ValueError(f"{expected} of the photo {uneven.index[0]} it has these rows: {rows}")
+    doubled = metrics[metrics.duplicated()]
+    if len(doubled):
+        photo = doubled["image"].iloc[0]
+        raise ValueError(f"{expected} rows are doubled, such as those of {photo}: drop_duplicates() mends it")
+    return metrics.reset_index(drop=True)
 
 
 def _known(metrics: pd.DataFrame) -> list[str]:

@@ -14,10 +14,12 @@ import colorlib
 from colorlib.checkpoint import BEST, load_model, save_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
 from colorlib.colorize import Colorizer, GuidedUpsampler, Hint, add_color, palette_strip, restore_tone
-from colorlib.colorize.colorizer import EPS
+from colorlib.colorize.colorizer import EPS, tone_ends
+from colorlib.colorize.hints import swatch_colors
 from colorlib.config import Config
 from colorlib.data import sample_photos
 from colorlib.model import UNet
+from colorlib.palette import Palette
 from colorlib.photo import read_photo, resize_photo, to_tensor
 
 CONFIG = Config(width=4, depth=4, image_size=48)
@@ -169,6 +171,46 @@ def test_a_faded_print_gets_its_tones_back():
     assert np.array_equal(COLORIZER.colorize(faded, restore=True), COLORIZER.colorize(restored))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_only_a_range_of_tones_is_stretched(dtype):
+    """Not the noise of a blank page, nor that of one with a few words on it."""
+    top = np.iinfo(dtype).max
+    page = np.random.default_rng(0).normal(0.93, 0.015, (60, 80)).clip(0, 1)
+    page[30, 10:20] = 0.1
+    for blank in (page, np.ones_like(page), np.zeros_like(page)):
+        blank = (blank * top).round().astype(dtype)
+        assert tone_ends(blank) == (0, top)
+        restored = np.asarray(restore_tone(blank))
+        assert np.array_equal(restored if dtype == np.uint16 else restored[..., 0], blank)
+    faded = (np.linspace(0.3, 0.6, 101)[None] * top).round().astype(dtype)
+    low, high = tone_ends(faded)
+    assert (low / top, high / top) == pytest.approx((0.3015, 0.5985), abs=3e-3)
+    others = np.asarray(restore_tone(faded, (0.2 * top, 0.7 * top)))  # those of a whole scene
+    assert (others.min() / top, others.max() / top) == pytest.approx((0.2, 0.8), abs=5e-3)
+
+
+@pytest.mark.parametrize("size", [48, 50, 51])
+def test_a_recolored_palette_changes_the_pixels_that_wear_it(size):
+    """Also where the network pads: its palette paints the left half in one color, the right in another."""
+    model = lived_in(**EXTENDED)
+    model.final.weight.data.zero_(), model.final.bias.data.zero_()
+
+    def halves(scene, pixels):
+        height, width = pixels.shape[2:]
+        is_left = (torch.arange(width) < size / 4).expand(1, 1, height, width)
+        weights = torch.cat([is_left, ~is_left], dim=1).float().clamp(min=1e-6)
+        return Palette(torch.tensor([[[0.2, 0.2], [-0.2, -0.2]]]), weights.log(), torch.ones(1, 2))
+
+    model.palette.forward = halves
+    colorizer = Colorizer(model, CONFIG.replace(image_size=size), "float32")
+    colorizer.network.palette.forward = halves
+    photo = noise(60, 80, 3)
+    code = "#{:02x}{:02x}{:02x}".format(*swatch_colors(torch.tensor([[0.2, 0.2]]))[0])
+    change = colorizer.predict(photo, recolor=[(code, "navy")]) - colorizer.predict(photo)
+    change = change[0].norm(dim=0)
+    assert change[:, : size // 2 - 2].min() > 0.2 and change[:, size // 2 + 3 :].max() < 0.01
+
+
 @pytest.mark.parametrize("pixels", [1, 50, 333])
 def test_strips_leave_no_seam(monkeypatch, pixels):
     photo, ab = noise(37, 50, 3), torch.rand(1, 2, 8, 8) - 0.5
@@ -221,7 +263,7 @@ def test_palette_is_the_networks_with_the_most_used_color_first(precision, toler
     colorizer = Colorizer(lived_in(**EXTENDED), CONFIG, precision)
     for photo in sample_photos()[:3]:
         palette = colorizer.palette(photo)
-        assert [tuple(x.shape) for x in palette] == [(1, 6, 2), (1, 6, 32, 32), (1, 6)]
+        assert [tuple(x.shape) for x in palette] == [(1, 6, 2), (1, 6, 24, 24), (1, 6)]
         assert all(x.dtype == torch.float32 and x.device.type == "cpu" and not x.requires_grad for x in palette)
         assert (palette.shares.diff(dim=1) <= 0).all() and palette.shares.sum().item() == pytest.approx(1, abs=0.01)
         with torch.no_grad():

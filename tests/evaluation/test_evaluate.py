@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import blobs
 from PIL import Image
+from skimage.color import rgb2lab
 
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
 from colorlib.evaluation import constant_color, evaluate_model, format_summary
@@ -59,6 +60,13 @@ def test_several_methods_and_more_photos_than_are_predicted_at_a_time(photos):
             alone = evaluate_model({name: predict}, [path], size=16, progress=False)
             for repeat in table[number::3][i::4].to_dict("records"):
                 assert repeat == pytest.approx(alone.iloc[0].to_dict(), abs=1e-6)
+
+
+def test_a_true_picture_is_converted_once_for_all_methods(photos, monkeypatch):
+    converted = []
+    monkeypatch.setattr("colorlib.metrics.rgb2lab", lambda rgb: converted.append(1) or rgb2lab(rgb))
+    evaluate_model({"a": constant_color(3, 12), "b": constant_color(9, 0)}, photos, size=16, progress=False)
+    assert len(converted) == len(photos) * (1 + 3)
 
 
 def test_constant_color_is_in_units_of_lab():

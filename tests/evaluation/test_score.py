@@ -1,6 +1,7 @@
 """A tiny run scored on small photos: the files it leaves, and the photos it must not be judged on."""
 
 import json
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from colorlib.colorize import Colorizer
 from colorlib.config import TINY
 from colorlib.evaluation import evaluate_model, format_summary, score_run, unseen
 from colorlib.evaluation.__main__ import main
+from colorlib.evaluation.score import SHOWN
 from colorlib.model import UNet
 from colorlib.photo import read_photo, resize_photo
 
@@ -77,7 +79,7 @@ def test_photos_of_training_and_validation_are_left_out(run, photos):
 def test_the_command_line(run, photos, capsys, tmp_path):
     new_run(run, train=[path.name for path in photos[:8]])
     out = tmp_path / "there"
-    main(["--run", "tiny", "--data", str(photos[0].parent), "--out", str(out)], photos[1:2])
+    assert not main(["--run", "tiny", "--data", str(photos[0].parent), "--out", str(out)], photos[1:2])
     text = capsys.readouterr().out
     assert "2 photos to judge on; 8 left out" in text and "Photos in color: 2" in text
     assert [path.name for path in (out / "comparisons").iterdir()] == ["comparison_000.png"], "one alone is shown"
@@ -85,12 +87,56 @@ def test_the_command_line(run, photos, capsys, tmp_path):
     assert not (run / "metrics.csv").exists()
 
 
+def test_photos_that_cannot_be_read_are_not_shown(run, photos, tmp_path):
+    broken = [tmp_path / f"{number}.png" for number in range(SHOWN)]
+    for path in broken:
+        path.write_bytes(b"no photo")
+    score_run(run, [*broken, photos[0]])
+    assert [path.name for path in (run / "comparisons").iterdir()] == ["comparison_000.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [("--data nowhere", "there is no folder nowhere"), ("--data photos --run none", "no run 'none' in"),
+     ("--data broken", "none of the 1 given can be read"), ("--data photos --out taken", "taken is a file: give a fol"),
+     ("--data photos --beside none", "no run 'none' in"), ("--data photos --beside =a", "or RUN=LABEL; got '=a'"),
+     ("--data photos --beside tiny=model", "'model' already names a row"),
+     ("--data photos --beside tiny=gray", "'gray' already names a row"),
+     ("--data photos --beside tiny=mean_color", "'mean color' already names a row"),
+     ("--data photos --beside tiny=a --beside older=a", "two runs beside this one are called 'a'"),
+     ("--data photos --beside older --beside older", "two runs beside this one are called 'older'"),
+     ("--data photos --train nowhere", "there is no folder nowhere"), ("--data photos --train photos", "no split.json"),
+     ("--data photos --run cut", "split.json is damaged"),
+     ("--data photos --run odd", "split.json does not list photos"),
+     ("--data photos --out spoiled", "baseline.json holds no mean color")],
+)  # fmt: skip
+def test_wrong_arguments_are_told_in_words(run, photos, outputs, tmp_path, capsys, monkeypatch, arguments, words):
+    for name, split in (("older", None), ("cut", '{"train": ['), ("odd", '{"train": 7}')):
+        new_run(outputs / name)
+        if split:
+            (outputs / name / "split.json").write_text(split)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(photos[0].parent)
+    for file, content in (("broken/a.png", "no photo"), ("taken", ""), ("spoiled/baseline.json", '{"mean_ab": [1]}')):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(content)
+    assert main(["--run", "tiny", *(word.replace("_", " ") for word in arguments.split())]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and words in said and not (run / "metrics.csv").exists()
+
+
+def test_ctrl_c_is_no_traceback(run, photos, capsys, monkeypatch):
+    monkeypatch.setattr("colorlib.evaluation.__main__.score_run", Mock(side_effect=KeyboardInterrupt))
+    assert main(["--run", "tiny", "--data", str(photos[0].parent)]) == 130
+    assert "stopped" in capsys.readouterr().err
+
+
 def test_baselines_and_other_runs_stand_beside(run, photos, outputs, capsys):
     """The mean color of the training photos, and another run; what either run has seen is left out."""
     new_run(run, train=["photo_00.png"])
     new_run(outputs / "older", width=6, train=[path.name for path in photos[1:9]])
     folder = str(photos[0].parent)
-    main(["--run", "tiny", "--data", folder, "--train", folder, "--beside", "older=original recipe"])
+    assert not main(["--run", "tiny", "--data", folder, "--train", folder, "--beside", "older=original recipe"])
     metrics = pd.read_csv(run / "metrics.csv")
     assert list(metrics["method"]) == ["model", "original recipe", "mean color", "gray"]
     assert set(metrics["image"]) == {"photo_09.png"}

@@ -1,6 +1,7 @@
 """Verdicts, summaries, wins and paired differences, by hand."""
 
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -96,6 +97,29 @@ def test_wins_pair_photos_of_one_name_and_a_tie_is_no_win(table):
     both = pd.concat([table, other], ignore_index=True)
     assert count_wins(table) == count_wins(both) == (2, 3) and count_wins(both, "other") == (0, 3)
     assert count_wins(pd.DataFrame(rows("a", 5.0, 5.0) + rows("b", 0.0, 0.0) + rows("c", 4.0, 5.0))) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [(lambda t: t.drop(columns="method"), "no column method"),
+     (lambda t: t.drop(columns="in_color"), "no column in_color"),
+     (lambda t: t.drop(columns="psnr"), "no column psnr"), (lambda t: t.assign(psnr="good"), "of psnr are no numbers"),
+     (lambda t: t.assign(psnr=np.nan), "values of psnr are missing"), (lambda t: t[:0], "it has no rows"),
+     (lambda t: t[t["method"] == "model"], "no method 'gray', only ..model"),
+     (lambda t: pd.concat([t, t]), "rows are doubled, such as those of a: drop_duplicates"),
+     (lambda t: pd.concat([t, t[:1]]), "of the photo a it has these rows: 2 of gray, 3 of model"),
+     (lambda t: t[1:], "of the photo a it has these rows: 2 of gray, 1 of model")],
+)  # fmt: skip
+def test_what_is_no_table_of_an_evaluation_is_told_in_words(table, spoil, words):
+    judged = 0
+    for judge in (format_summary, summarize, count_wins, compare_methods):
+        try:
+            judge(spoil(table))
+        except ValueError as error:
+            judged += bool(re.search(words, str(error)))
+    assert judged >= 2, "by all that need it"
+    with pytest.raises(ValueError, match=words):
+        format_summary(spoil(table))
 
 
 # paired differences
