@@ -29,6 +29,7 @@ from colorlib.system import pick_device, pick_precision
 RENDER_SIZES = range(16, 1025)  # sides of the square in which the network may look at a photo, px
 CPU_STRIP, GPU_STRIP = 2**16, 2**22  # pixels joined at a time: what a CPU's cache holds, what keeps a GPU busy
 TONE_ENDS = (0.5, 99.5)  # percentiles of a faded print's tones that become black and white
+LEAST_RANGE = 1 / 8  # of all levels, between those tones: 32 of 255; less is noise, or a blank page
 EPS = 0.1  # the guided filter's ε, added to the variance of scaled L: the least mean error on validation photos
 
 
@@ -136,16 +137,35 @@ class Colorizer:
         return Palette(*(values[:, palette.shares[0].argsort(descending=True)] for values in palette))
 
 
-def restore_tone(photo: Photo) -> Image.Image | np.ndarray:
+def tone_ends(photo: Photo) -> tuple[float, float]:
+    """Find the tones of a faded or tinted photo that shall become black and white, in its own levels.
+
+    A photo without any range to speak of, such as a blank page, has the ends that change nothing:
+    what would be stretched is its noise.
+    """
+    gray = _gray_levels(photo)
+    top = np.iinfo(gray.dtype).max
+    low, high = np.percentile(gray, TONE_ENDS)
+    return (float(low), float(high)) if high - low >= LEAST_RANGE * top else (0.0, float(top))
+
+
+def restore_tone(photo: Photo, ends: tuple[float, float] | None = None) -> Image.Image | np.ndarray:
     """Stretch the tones of a faded or tinted photo from black to white.
 
-    Returns a gray picture of mode "RGB", of its size; for 16-bit gray from `read_deep_photo`, a uint16 array (H, W).
+    Returns a gray picture of mode "RGB", of its size; for 16-bit gray from `read_deep_photo`, a
+    uint16 array (H, W). `ends` are the tones that become black and white; None: its `tone_ends`.
     """
-    gray = photo if is_deep(photo) else np.asarray(read_photo(photo).convert("L"))
-    low, high = np.percentile(gray, TONE_ENDS)
-    stretched = rescale_intensity(gray, (low, max(high, low + 1)), (0, np.iinfo(gray.dtype).max))
+    gray = _gray_levels(photo)
+    if ends is None:
+        ends = tone_ends(gray)
+    stretched = rescale_intensity(gray, ends, (0, np.iinfo(gray.dtype).max))
     stretched = stretched.round().astype(gray.dtype)
     return stretched if is_deep(photo) else Image.fromarray(stretched).convert("RGB")
+
+
+def _gray_levels(photo: Photo) -> np.ndarray:
+    """The tones of a photo: uint8 (H, W), or uint16 for 16-bit gray."""
+    return photo if is_deep(photo) else np.asarray(read_photo(photo).convert("L"))
 
 
 @torch.inference_mode()

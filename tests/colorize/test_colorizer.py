@@ -14,7 +14,7 @@ import colorlib
 from colorlib.checkpoint import BEST, load_model, save_model
 from colorlib.color import encode_lab, lab_to_rgb_image, rgb_to_lab
 from colorlib.colorize import Colorizer, GuidedUpsampler, Hint, add_color, palette_strip, restore_tone
-from colorlib.colorize.colorizer import EPS
+from colorlib.colorize.colorizer import EPS, tone_ends
 from colorlib.config import Config
 from colorlib.data import sample_photos
 from colorlib.model import UNet
@@ -167,6 +167,24 @@ def test_a_faded_print_gets_its_tones_back():
     flat = np.asarray(restore_tone(np.full((4, 5, 3), 90, np.uint8)))
     assert flat.shape == (4, 5, 3) and np.ptp(flat) == 0
     assert np.array_equal(COLORIZER.colorize(faded, restore=True), COLORIZER.colorize(restored))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_only_a_range_of_tones_is_stretched(dtype):
+    """Not the noise of a blank page, nor that of one with a few words on it."""
+    top = np.iinfo(dtype).max
+    page = np.random.default_rng(0).normal(0.93, 0.015, (60, 80)).clip(0, 1)
+    page[30, 10:20] = 0.1
+    for blank in (page, np.ones_like(page), np.zeros_like(page)):
+        blank = (blank * top).round().astype(dtype)
+        assert tone_ends(blank) == (0, top)
+        restored = np.asarray(restore_tone(blank))
+        assert np.array_equal(restored if dtype == np.uint16 else restored[..., 0], blank)
+    faded = (np.linspace(0.3, 0.6, 101)[None] * top).round().astype(dtype)
+    low, high = tone_ends(faded)
+    assert (low / top, high / top) == pytest.approx((0.3015, 0.5985), abs=3e-3)
+    others = np.asarray(restore_tone(faded, (0.2 * top, 0.7 * top)))  # those of a whole scene
+    assert (others.min() / top, others.max() / top) == pytest.approx((0.2, 0.8), abs=5e-3)
 
 
 @pytest.mark.parametrize("pixels", [1, 50, 333])
