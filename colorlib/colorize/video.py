@@ -43,7 +43,9 @@ HDR = (16, 18)  # FFmpeg's numbers of the curves PQ and HLG
 TRUST = 0.1  # difference in scaled L, 5 units of L*, at which a moved color counts e⁻¹ of its share
 CUT = 0.5  # mean trust below which a frame begins a new scene
 SCENE_SIZE = 64  # side of the square in which frames are compared when tones are restored, px
-CUT_OFF = 1.0  # seconds that a file may lack of what it says that it has, without a word
+# seconds and share of frames that a file may lack of what it says that it has, without a word: ends
+# of sounds, what a phone cut away
+CUT_OFF, MISSING = 1.0, 0.1
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -278,6 +280,7 @@ def _decode(
                     raise PhotoError(f"{name}: {error.strerror}") from error
                 faults["packets"] += 1  # such as a time that goes back
         for frame in frames:
+            faults["decoded"] += 1
             faults["frames"] += frame.is_corrupt
             yield frame
 
@@ -319,6 +322,7 @@ def _notes(film: Any, moving: Any, faults: Counter[str]) -> list[str]:
 
     seconds, promised = faults["milliseconds"] / 1000, (film.duration or 0) / av.time_base
     promised += max(0, film.start_time or 0) / av.time_base
+    decoded, told = faults["decoded"], moving.frames
     others = Counter(
         stream.type
         for stream in film.streams
@@ -330,6 +334,7 @@ def _notes(film: Any, moving: Any, faults: Counter[str]) -> list[str]:
         others["chapter"] = len(film.chapters())
     cut_off = faults["unreadable"] or promised - seconds > CUT_OFF
     notes = {
+        f"{decoded} of {told} frames could be decoded": decoded < (1 - MISSING) * told,
         f"{faults['packets']} damaged packets were left out": faults["packets"],
         f"{faults['frames']} damaged frames were colored as they are": faults["frames"],
         f"it may be cut off: {seconds:.1f} of {promised:.1f} seconds could be read": cut_off,
