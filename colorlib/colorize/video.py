@@ -295,7 +295,7 @@ def _packets(film: Any, streams: Sequence[Any], faults: Counter[str]) -> Iterato
         faults["unreadable"] += 1
         for stream in streams:
             packet = av.Packet()
-            packet.stream = stream
+            packet.stream, packet.time_base = stream, stream.time_base
             yield packet
 
 
@@ -379,7 +379,7 @@ def _add_sound(out: Any, sound: Any) -> Callable[[Any], list[Any]]:
     rate = sound.rate if sound.rate in AAC_RATES else 48000
     layout = "mono" if sound.channels == 1 else "stereo"
     heard = out.add_stream_from_template(sound) if is_copied else out.add_stream("aac", rate, layout=layout)
-    heard.disposition = sound.disposition
+    heard.disposition = sound.disposition.value
     heard.metadata.update(sound.metadata)  # language, title
     if name := sound.metadata.get("name"):  # MP4's own word for it
         heard.metadata.setdefault("title", name)
