@@ -28,6 +28,7 @@ from colorlib.model import UNet
 from colorlib.system import PhotoCache
 from colorlib.system import distributed as dist
 from colorlib.system.environment import cache_dir, pick_device, pick_precision, progress_interval, used_memory
+from colorlib.system.signals import stop_as_ctrl_c_does
 
 LOOKED_AT = 100  # photos that tell whether a folder is one of gray photos
 Batches = Iterable[dict[str, Tensor]]
@@ -358,6 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind |= {"choices": field.metadata["choices"]} if "choices" in field.metadata else {}
         settings.add_argument("--" + field.name.replace("_", "-"), help=field.metadata["help"], default=None, **kind)
     options = vars(parser.parse_args(arguments))
+    stop_as_ctrl_c_does()
     given = {field.name: options[field.name] for field in fields if options[field.name] is not None}
     try:
         config = PRESETS[options["preset"]].replace(**given)

@@ -8,3 +8,4 @@ from .distributed import all_reduce_sum, broadcast_from_main, main_process_first
 from .environment import available_cores, cache_dir, data_dir, describe_environment, free_memory, kaggle_input
 from .environment import outputs_dir, pick_device, pick_precision, platform_name, print_environment, repository_dir
 from .environment import progress_interval, used_memory
+from .signals import stop_as_ctrl_c_does

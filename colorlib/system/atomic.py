@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,8 +23,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # 50 letters are 200 bytes or less: the temporary name is not too long where the name itself is not
-    temporary = path.with_name(f".{path.stem[:50]}.{os.getpid()}{path.suffix}")
+    temporary = _temporary(path, os.getpid())
     _being_written.add(temporary.absolute())
     try:
         yield temporary
@@ -34,6 +33,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         _being_written.discard(temporary.absolute())
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path, process: int) -> Path:
+    # 50 letters are 200 bytes or less: the temporary name is not too long where the name itself is not
+    return path.with_name(f".{path.stem[:50]}.{process}{path.suffix}")
 
 
 def write_whole(path: str | os.PathLike, data: bytes | memoryview) -> None:
@@ -56,16 +60,23 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_whole(path, text.encode())
 
 
-def remove_leftovers(folder: str | os.PathLike, below: bool = False) -> None:
+def remove_leftovers(
+    folder: str | os.PathLike, below: bool = False, targets: Iterable[Path] | None = None
+) -> None:  # fmt: skip
     """Delete what killed processes left of `replacing` in a folder; with `below`, in all folders below it, too.
 
-    What a living process writes stays, and so does what cannot be deleted. No folder: nothing happens.
+    What a living process writes stays, and so does what cannot be deleted. No folder: nothing happens. With `targets`,
+    only what would have become one of these files is deleted: in a folder of the user's, hidden files may have
+    names of the same kind.
     """
+    wanted = None if targets is None else {_temporary(target, 0) for target in targets}
     pattern = "**/.*" if below else ".*"
     for path in Path(folder).glob(pattern):
         if not (name := LEFTOVER.fullmatch(path.name)) or path.absolute() in _being_written:
             continue
         process = int(name[1])
+        if wanted is not None and path.with_name(f"{path.stem.removesuffix(name[1])}0{path.suffix}") not in wanted:
+            continue
         # where processes are counted from 1 on, as in containers, an earlier one had this one's number
         if process == os.getpid() or not psutil.pid_exists(process):
             with contextlib.suppress(OSError):  # a folder of that name, or one in which nothing may be deleted
