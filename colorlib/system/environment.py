@@ -87,8 +87,8 @@ def print_environment() -> None:
 def pick_device(name: str | torch.device | None = None) -> torch.device:
     """The device named, or the best that works here: "cuda", "mps", else "cpu".
 
-    Where a GPU was not named and cannot compute, a sentence is printed, and the CPU takes its place. `ValueError` if the
-    device that was named cannot be used.
+    Where no device was named and the best one cannot compute, a sentence is printed, and the CPU takes its place.
+    `ValueError` if the device that was named cannot be used.
     """
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
