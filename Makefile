@@ -11,8 +11,9 @@ LISTS := pyproject.toml constraints.txt
 run: $(VENV)/.notebooks
 	$(BIN)/python tools/notebooks.py run
 
+# an upload is one message to the server, which silently drops those above 10 MiB unless told otherwise
 lab: $(VENV)/.notebooks
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.tornado_settings="{'websocket_max_message_size': 536870912}" notebooks
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

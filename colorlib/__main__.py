@@ -30,18 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     share = "of a clip: share of the colors of the frames before, 0 for each frame alone (default: %(default)s)"
     parser.add_argument("--steadiness", type=float, default=0.85, help=share)
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
+    parser.add_argument("--device", help="cuda, cpu, …; default: the best there is")
     parser.add_argument("--overwrite", action="store_true", help="color anew what is in the folder already")
     options = vars(parser.parse_args(arguments))
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text that it can write
         sys.stdout.reconfigure(errors="backslashreplace")
-    sources, folder, run = (options.pop(name) for name in ("photos", "out", "run"))
+    sources, folder, run, device = (options.pop(name) for name in ("photos", "out", "run", "device"))
     try:
         from colorlib.colorize import Colorizer, Hint, colorize_folder  # seconds, in which Ctrl-C may come
         from colorlib.system import stop_as_ctrl_c_does
 
         stop_as_ctrl_c_does()
         options["hints"] = [Hint(float(x), float(y), color) for x, y, color in options.pop("hint")]
-        result = colorize_folder(sources, folder, Colorizer.from_run(run), **options)
+        result = colorize_folder(sources, folder, Colorizer.from_run(run, device), **options)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where it stopped", file=sys.stderr)
         return 130

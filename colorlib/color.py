@@ -5,6 +5,8 @@ are what the network has to guess. Follows IEC 61966-2-1 (sRGB) and CIE 15 (Lab,
 with the constants of scikit-image.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ XYZ_FROM_RGB = torch.tensor(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]],
     dtype=torch.float64,
 )
+RGB_FROM_XYZ = torch.linalg.inv(XYZ_FROM_RGB)
 WHITE = torch.tensor([0.95047, 1.0, 1.08883], dtype=torch.float64).view(3, 1, 1)  # XYZ of the D65 white
 EPSILON, KAPPA = 0.008856, 7.787  # below EPSILON the cube root gives way to a line of slope KAPPA
 
@@ -40,7 +43,8 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     # 1. undo the transfer curve: from code values to light
     light = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     # 2. from the display's primaries to XYZ, relative to white
-    xyz = torch.einsum("ij,...jhw->...ihw", XYZ_FROM_RGB.to(light), light) / WHITE.to(light)
+    xyz_from_rgb, _, white = _constants_for(light)
+    xyz = torch.einsum("ij,...jhw->...ihw", xyz_from_rgb, light) / white
     # 3. the eye's compression; the clamp keeps the gradient of the unused branch finite
     f = torch.where(xyz > EPSILON, xyz.clamp(min=EPSILON) ** (1 / 3), KAPPA * xyz + 16 / 116)
     fx, fy, fz = f.unbind(-3)
@@ -67,15 +71,18 @@ def encode_lab(lab: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decode_lab(L: Tensor, ab: Tensor) -> Tensor:
-    """Undo `encode_lab`: from L (..., 1, H, W) and ab (..., 2, H, W) back to L*a*b* (..., 3, H, W)."""
-    return torch.cat([(L + 1) * L_HALF_RANGE, ab * AB_RANGE], dim=-3)
+    """Undo `encode_lab`: from L (..., 1, H, W) and ab (..., 2, H, W) back to L*a*b* (..., 3, H, W).
+
+    The result is where ab is: a photo's L may lie in the computer's memory and the network's ab on a GPU.
+    """
+    return torch.cat([(L.to(ab.device) + 1) * L_HALF_RANGE, ab * AB_RANGE], dim=-3)
 
 
 def lab_to_rgb_image(L: Tensor, ab: Tensor, deep: bool = False) -> np.ndarray:
     """Turn scaled L (1, H, W) and ab (2, H, W) into an ordinary picture: uint8 (H, W, 3), rounded to the nearest level.
 
     A batch of one, (1, 1, H, W) and (1, 2, H, W), will do too; `ValueError` for more than one picture. A `deep` one is
-    uint16.
+    uint16. L and ab may lie on different devices.
     """
     L, ab = (t.squeeze(0) if t.ndim == 4 and len(t) == 1 else t for t in (L, ab))
     if L.ndim != 3 or ab.ndim != 3:
@@ -91,9 +98,24 @@ def _unclamped_rgb(lab: Tensor) -> Tensor:
     fy = (L + 16) / 116
     # scikit-image's rule: light cannot be negative, so f of Z is kept at 0 or above
     f = torch.stack([fy + a / 500, fy, (fy - b / 200).clamp(min=0)], dim=-3)
-    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / KAPPA) * WHITE.to(f)
-    light = torch.einsum("ij,...jhw->...ihw", torch.linalg.inv(XYZ_FROM_RGB).to(xyz), xyz)
+    _, rgb_from_xyz, white = _constants_for(f)
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / KAPPA) * white
+    light = torch.einsum("ij,...jhw->...ihw", rgb_from_xyz, xyz)
     return torch.where(light > 0.0031308, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055, light * 12.92)
+
+
+def _constants_for(image: Tensor) -> tuple[Tensor, ...]:
+    """XYZ_FROM_RGB, RGB_FROM_XYZ and WHITE, on the device and in the precision of an image."""
+    if type(image) is not Tensor:  # one without numbers, as PyTorch's compiler uses them, must not be kept
+        return _copied_constants.__wrapped__(image.device, image.dtype)
+    return _copied_constants(image.device, image.dtype)
+
+
+@cache  # a GPU waits for each copy, so that it should not come with each batch
+def _copied_constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    constants = XYZ_FROM_RGB, RGB_FROM_XYZ, WHITE
+    with torch.inference_mode(False):  # a tensor that was made in inference mode is of no use in training
+        return tuple(constant.to(device, dtype) for constant in constants)
 
 
 def _checked(image: Tensor, name: str) -> Tensor:

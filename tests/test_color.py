@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import skimage.color
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from colorlib.color import encode_lab, lab_to_rgb, lab_to_rgb_image, out_of_gamut, rgb_to_lab
+from colorlib import color
+from colorlib.color import decode_lab, encode_lab, lab_to_rgb, lab_to_rgb_image, out_of_gamut, rgb_to_lab
 
 
 def grid(*axes) -> torch.Tensor:
@@ -90,3 +93,42 @@ def test_lab_to_rgb_image_gives_one_picture_back_and_rounds():
     assert lab_to_rgb_image(torch.zeros(1, 1, 1).half(), torch.zeros(2, 1, 1).half()).tolist() == [[[119] * 3]]
     with pytest.raises(ValueError, match=r"one picture.*\(2, 1, 4, 4\).*one by one"):
         lab_to_rgb_image(torch.zeros(2, 1, 4, 4), torch.zeros(2, 2, 4, 4))
+
+
+class Calls(TorchDispatchMode):
+    """Notes the names of PyTorch's operations, below autograd."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_constants_are_copied_to_a_device_once():
+    """A GPU waits for each copy, and inverts no matrix of 3×3 faster than it is copied."""
+    color._copied_constants.cache_clear()
+    counts = []
+    for _ in range(2):
+        with Calls() as calls:
+            lab_to_rgb(rgb_to_lab(torch.rand(3, 4, 4)))
+        counts.append((calls.names.count("_to_copy"), sum("inv" in name for name in calls.names)))
+    assert counts == [(3, 0), (0, 0)]
+
+
+def test_constants_that_came_first_in_inference_mode_or_from_a_fake_gpu_serve_training():
+    """FakeTensorMode has devices and no numbers: on its GPU, a picture is joined from two devices, too."""
+    color._copied_constants.cache_clear()
+    with torch.inference_mode():
+        lab_to_rgb(rgb_to_lab(torch.rand(3, 4, 4)))
+    for _ in range(2):
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            rgb = lab_to_rgb(decode_lab(torch.zeros(1, 4, 4), torch.zeros(2, 4, 4, device="cuda")))
+            assert rgb_to_lab(rgb).device.type == "cuda"
+            assert rgb_to_lab(torch.zeros(3, 4, 4)).device.type == "cpu"
+        image = torch.rand(3, 4, 4, requires_grad=True)
+        lab_to_rgb(rgb_to_lab(image)).square().sum().backward()
+        assert image.grad.isfinite().all()
+        color._copied_constants.cache_clear()  # the second time, the fake ones come first

@@ -65,7 +65,8 @@ def test_failures_are_listed_and_change_the_exit_status(photo, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [("nowhere", "there is no photo or folder 'nowhere'"), ("a.png --run none", "no run 'none'"),
-     ("a.png --saturation -1", "saturation must be 0"), ("a.png --hint left 0 #c03030", "could not convert string"),
+     ("a.png --saturation -1", "saturation must be 0"), ("a.png --device cuda:99", "device 'cuda:99' cannot be used"),
+     ("a.png --hint left 0 #c03030", "could not convert string"),
      ("a.png --reference nowhere.jpg", "there is no photo 'nowhere.jpg'")],
 )  # fmt: skip
 def test_why_it_cannot_begin_is_said(photo, tmp_path, capsys, monkeypatch, arguments, words):

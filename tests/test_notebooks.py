@@ -185,6 +185,39 @@ def test_without_colorlib_the_first_cell_says_what_to_do(tmp_path, hidden_instal
     assert result.returncode == 1 and "colorlib is not here. Kaggle: Add Input" in result.stderr
 
 
+# where the repository lies, as README.md words it, from the folder in which the notebook runs, and the variables there
+PLACES = {
+    "Kaggle: a data set": ("input/colorlib", "working", {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}),
+    "Kaggle: a data set, as it is attached today": ("input/datasets/some-one/colorlib", "working", {}),
+    "Colab: !git clone": ("content/colorlib", "content", {"COLAB_RELEASE_TAG": "x"}),
+    "Colab: a clone of another name": ("content/my-copy", "content", {"COLAB_RELEASE_TAG": "x"}),
+    "Colab: the folder's content beside the notebook": ("content", "content", {"COLAB_RELEASE_TAG": "x"}),
+    "make lab": ("repository", "repository/notebooks", {}),
+    "JupyterLab started in the repository": ("repository", "repository", {}),
+}
+
+
+@pytest.mark.parametrize("imported_before", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+def test_first_cells_find_colorlib_where_the_readme_says(place, imported_before, tmp_path, hidden_install):
+    """Imported before: Python has taken the clone's folder, whose name is colorlib, for the package itself."""
+    repository, runs_in, variables = PLACES[place]
+    package = tmp_path / repository / "colorlib"
+    (package / "system").mkdir(parents=True)
+    (package / "config.py").touch()
+    (package / "__init__.py").touch()
+    (package / "system" / "__init__.py").write_text("def print_environment(): print(__file__)", encoding="utf-8")
+    (tmp_path / runs_in).mkdir(parents=True, exist_ok=True)
+    first = {code_cells(nbformat.read(path, as_version=4))[0].source for path in tool.NOTEBOOKS}
+    before = "try: import colorlib\nexcept ModuleNotFoundError: pass\n" if imported_before else ""
+    there = {"PYTHONPATH": str(hidden_install), "COLORLIB_KAGGLE_INPUT": str(tmp_path / "input")}
+    for cell in first:  # one, unless they differ
+        command = [sys.executable, "-c", before + cell]
+        environment = os.environ | variables | there
+        done = subprocess.run(command, cwd=tmp_path / runs_in, env=environment, capture_output=True, text=True)
+        assert done.stdout.splitlines() == [str(package / "system" / "__init__.py")], done.stderr
+
+
 # --- the report: its numbers, words and references are those of the files ------------------------------------------
 
 

@@ -1,12 +1,15 @@
 """The project around the code: lists of dependencies that agree, and texts that name what is there."""
 
+import json
 import re
+import shlex
 import subprocess
 import tomllib
 
 import pandas as pd
 import pytest
 import yaml
+from jupyter_server.serverapp import ServerApp
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -56,6 +59,22 @@ def test_ranges_admit_what_kaggle_and_colab_have():
     preinstalled = "torch==2.11 scikit-image==0.25.2 pandas==2.2.2 numpy==2.0.2 ipywidgets==7.7.1 ipywidgets==8.1.5"
     for name, version in (package.split("==") for package in preinstalled.split()):
         assert Version(version) in requirements()[name]
+
+
+@pytest.mark.filterwarnings("ignore:.*dict-traits")  # the other way to say it makes the number a text
+def test_make_lab_takes_uploads_of_more_than_ten_mebibytes():
+    """An upload is one message of a websocket, and Tornado drops longer ones without a word to the sender."""
+    show = ["make", "--dry-run", "--silent", "lab"]
+    line = subprocess.check_output(show, cwd=ROOT, text=True).splitlines()[-1]
+    program, action, *options = shlex.split(line)
+    assert program.endswith("jupyter") and action == "lab" and options.pop() == "notebooks"
+    server = ServerApp()
+    server.parse_command_line(options)
+    limit = server.tornado_settings["websocket_max_message_size"]
+    assert 100 * 2**20 < limit <= server.max_buffer_size, "what the server reads at all"
+    demo = json.loads((ROOT / "notebooks" / "05_demo.ipynb").read_text(encoding="utf-8"))
+    advice = "jupyter lab " + line.partition("lab ")[2].removesuffix(" notebooks")
+    assert any(advice + "\n" in cell["source"] for cell in demo["cells"]), advice
 
 
 def test_every_sample_photo_has_its_license():

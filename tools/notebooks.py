@@ -47,7 +47,8 @@ spec = importlib.util.find_spec("colorlib")
 if spec is None or spec.origin is None:
     inputs = Path(os.environ.get("COLORLIB_KAGGLE_INPUT", "/kaggle/input"))
     attached = [path.parent.parent for n in range(5) for path in inputs.glob("*/" * n + "colorlib/config.py")]
-    places = [*attached, Path.cwd(), *Path.cwd().parents, Path("colorlib-clone").resolve()]
+    below = [path.parent.parent for path in sorted(Path.cwd().glob("*/colorlib/config.py"))]  # such as a clone
+    places = [*attached, Path.cwd(), *below, *Path.cwd().parents, Path("colorlib-clone").resolve()]
     found = next((place for place in places if (place / "colorlib" / "config.py").is_file()), None)
     if found is None and REPOSITORY:
         command = ["git", "clone", "--quiet", "--depth=1", f"--branch={{BRANCH}}", REPOSITORY, "colorlib-clone"]
@@ -59,6 +60,7 @@ if spec is None or spec.origin is None:
             "Colab: upload the repository (or !git clone it) next to this notebook. Then run this cell again."
         )
     sys.path.insert(0, str(found))
+    sys.modules.pop("colorlib", None)  # Python takes any folder of this name for a package, until it knows better
 
 from colorlib.system import print_environment
 

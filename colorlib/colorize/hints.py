@@ -115,7 +115,7 @@ def recolor_palette(palette: Palette, changes: Sequence[tuple[Color, Color]]) ->
             raise ValueError(f"expected pairs of colors, what is and what shall be; got {change!r}")
         old, new = map(color_ab, change)
         alike = torch.exp(-(seen - old).square().sum(dim=1, keepdim=True) / (2 * SWATCH_REACH**2))
-        colors = colors + alike * (new - old)
+        colors = colors + (alike * (new - old)).to(colors)
     return palette._replace(colors=colors)
 
 

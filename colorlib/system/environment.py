@@ -40,10 +40,14 @@ def outputs_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """Folder of downloaded photos: COLORLIB_DATA_DIR, else data/ in the repository, or here if that is read-only."""
+    """Folder of downloaded photos: COLORLIB_DATA_DIR, else data/ in the repository, or here if that is read-only.
+
+    On Kaggle it is a temporary folder, since what lies in /kaggle/working is saved as the notebook's output.
+    """
     repository = repository_dir()
     here = repository if repository and os.access(repository, os.W_OK) else "."
-    return _folder("COLORLIB_DATA_DIR", Path(here, "data"))
+    temporary = Path(tempfile.gettempdir(), "colorlib-data")
+    return _folder("COLORLIB_DATA_DIR", temporary if platform_name() == "kaggle" else Path(here, "data"))
 
 
 def cache_dir() -> Path:
@@ -81,13 +85,31 @@ def print_environment() -> None:
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
-    """The device named, or the best that is here ("cuda", "mps", else "cpu"); ValueError if it cannot be used."""
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    """The device named, or the best that works here: "cuda", "mps", else "cpu".
+
+    Where no device was named and the best one cannot compute, a sentence is printed, and the CPU takes its place.
+    `ValueError` if the device that was named cannot be used.
+    """
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        return _try_device(best if name is None else name)
     except (RuntimeError, AssertionError) as error:  # no such device, or no such part in this PyTorch
-        raise ValueError(f"device {str(name)!r} cannot be used here: {error}") from error
+        reason = str(error).partition("\n")[0]  # CUDA adds advice for its developers
+        if name is not None:
+            raise ValueError(
+                f"device {str(name)!r} cannot be used here: {reason}; name another, such as cpu"
+            ) from error
+    print(f"The {best} device cannot be used with this PyTorch ({reason}): the CPU computes instead.")
+    return torch.device("cpu")
+
+
+def _try_device(name: str | torch.device) -> torch.device:
+    """Compute a little on a device: a GPU may be there, and this PyTorch may hold no kernels for it."""
+    ones = torch.ones(1, 1, 4, 4, device=name)
+    total = torch.nn.functional.conv2d(ones, ones).sum().item()  # GPUs work later: only reading tells that it went well
+    if total != ones.numel():
+        raise RuntimeError(f"the sum of sixteen ones came out as {total}")
+    return ones.device
 
 
 def pick_precision(device: torch.device, wanted: str = "auto") -> str:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
 import pytest
 import torch
+from imitated_gpu import ImitatedGpu
 
 from colorlib.system import environment
 
@@ -28,10 +30,10 @@ def plain(monkeypatch, tmp_path):
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "colorlib/system/environment.py"))
 
 
-TEMPORARY = Path(tempfile.gettempdir()) / "colorlib-cache"
+TEMPORARY, PHOTOS = (Path(tempfile.gettempdir()) / name for name in ("colorlib-cache", "colorlib-data"))
 FOLDERS = [  # function, its variable, then where: installed only; in a repository, there on Kaggle, there on Colab
     ("outputs_dir", "OUTPUTS", Path("outputs"), "outputs", Path("/kaggle/working/outputs"), "outputs"),
-    ("data_dir", "DATA_DIR", Path("data"), "data", "data", "data"),
+    ("data_dir", "DATA_DIR", Path("data"), "data", PHOTOS, "data"),
     ("cache_dir", "CACHE", TEMPORARY, "data/cache", TEMPORARY, TEMPORARY),
     ("kaggle_input", "KAGGLE_INPUT", *[Path("/kaggle/input")] * 4),
 ]
@@ -93,8 +95,27 @@ def test_pick_device():
     assert environment.pick_device("cpu") == environment.pick_device(CPU) == CPU
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert environment.pick_device().type == best
-    with pytest.raises(ValueError, match="'cuda:99' cannot be used here"):
+    with pytest.raises(ValueError, match=r"'cuda:99' cannot be used here.*name another, such as cpu"):
         environment.pick_device("cuda:99")
+
+
+NO_KERNEL = "CUDA error: no kernel image is available for execution on the device\nCompile with `TORCH_USE_CUDA_DSA`"
+
+
+@pytest.mark.parametrize("failure", [RuntimeError(NO_KERNEL), RuntimeError("out of memory"), [torch.zeros(1)] * 9])
+def test_a_gpu_that_is_there_and_cannot_compute(monkeypatch, capsys, failure):
+    """The T4's successors outlive it: PyTorch's wheels leave old GPUs out, and notice at the first kernel."""
+    with ImitatedGpu():
+        assert environment.pick_device() == torch.device("cuda:0") and not capsys.readouterr().out
+        monkeypatch.setattr(torch.nn.functional, "conv2d", Mock(side_effect=failure))
+        assert environment.pick_device() == CPU
+        reason = str(failure).partition("\n")[0] if isinstance(failure, Exception) else "came out as 0"
+        said = capsys.readouterr().out
+        assert said.startswith("The cuda device cannot be used with this PyTorch (") and reason in said
+        assert said.endswith("the CPU computes instead.\n") and said.count("\n") == 1
+        with pytest.raises(ValueError, match=r"'cuda' cannot be used here: .*; name another") as caught:
+            environment.pick_device("cuda")
+        assert reason in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
