@@ -125,19 +125,19 @@ def test_photos_for_a_training_are_split_as_before_if_all_can_be_used_and_are_op
 
 def test_photos_that_cannot_be_used_are_left_out_before_the_split(tmp_path, photos, config, capsys):
     """Those are named; COCO's test part stays the first 100, whatever the size that is trained at."""
-    config = config.replace(val_fraction=0.05)
+    config = config.replace(val_fraction=0.05, image_size=20)
     for number in range(120):
-        side = 8 if number in (3, 110, 111) else 20
-        Image.fromarray(blobs(number, side, 24)).save(tmp_path / f"{number:012d}.jpg")
+        side = 18 if number in (3, 110, 111) else 24
+        Image.fromarray(blobs(number, side, 30)).save(tmp_path / f"{number:012d}.jpg")
     (tmp_path / f"{112:012d}.jpg").write_bytes(b"dear diary")
     paths = sorted(tmp_path.iterdir())
     split = data.split_photos(paths, config)
     assert split["test"] == paths[:100]
     assert sorted(split["train"] + split["val"]) == [*paths[100:110], *paths[113:]]
     told = capsys.readouterr().out
-    assert told.startswith("left out: 3 of 120 files:\n  000000000110.jpg: smaller than 16 px\n")
+    assert told.startswith("left out: 3 of 120 files:\n  000000000110.jpg: smaller than 20 px\n")
     assert "000000000112.jpg: not an image file that can be read" in told
-    small = config.replace(small_size=8, small_epochs=2)  # which uses small ones, too
+    small = config.replace(small_size=16, small_epochs=2)  # which uses small ones, too
     assert {paths[110], paths[111]} <= {
         path for part in ("train", "val") for path in data.split_photos(paths, small)[part]
     }
