@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from colorlib.checkpoint import BEST, load_model, run_folder
+from colorlib.checkpoint import BEST, load_model, read_machines, run_folder
 from colorlib.colorize import Colorizer
 from colorlib.config import SEED
 from colorlib.data import find_images
@@ -88,11 +88,12 @@ def score(row: str, seed: int, photos: list[Path]) -> dict:
     metrics = metrics[metrics["in_color"]]
     wins, count = count_wins(metrics)
     history = pd.read_csv(run / "history.csv")
-    environment, split = (json.loads((run / f"{n}.json").read_text(encoding="utf-8")) for n in ("environment", "split"))
+    split = json.loads((run / "split.json").read_text(encoding="utf-8"))
+    cores = max(machine["cores"] for machine in read_machines(run))
     result = {
         "row": row, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
         "photos_seen": len(split["train"]) * len(history),
-        "minutes": round(history["seconds"].sum() / 60, 1), "cores": environment["cores"],
+        "minutes": round(history["seconds"].sum() / 60, 1), "cores": cores,
         "val_loss": history["val_loss"].min(), "photos": count, "wins": wins, "psnr_all": every,
     }  # fmt: skip
     for line in compare_methods(metrics).to_dict("records"):

@@ -133,6 +133,39 @@ def test_coco_test_part_is_its_first_100_by_name():
         split_paths(paths[:100])
 
 
+def test_photos_for_a_training_are_split_as_before_if_all_can_be_used_and_are_opened_once(photos, config, monkeypatch):
+    opened, read = [], data.short_side
+    monkeypatch.setattr(data, "short_side", lambda path: opened.append(path) or read(path))
+    data._read_short_side.cache_clear()
+    split = data.split_photos(photos, config)
+    assert split == split_paths(photos, config.val_fraction, config.test_fraction, config.seed)
+    for part in ("train", "val"):
+        ColorizationDataset(split[part], config)
+    assert sorted(map(str, opened)) == sorted(map(str, photos))
+
+
+def test_photos_that_cannot_be_used_are_left_out_before_the_split(tmp_path, photos, config, capsys):
+    """Those are named; COCO's test part stays the first 100, whatever the size that is trained at."""
+    config = config.replace(val_fraction=0.05, image_size=20)
+    for number in range(120):
+        side = 18 if number in (3, 110, 111) else 24
+        Image.fromarray(blobs(number, side, 30)).save(tmp_path / f"{number:012d}.jpg")
+    (tmp_path / f"{112:012d}.jpg").write_bytes(b"dear diary")
+    paths = sorted(tmp_path.iterdir())
+    split = data.split_photos(paths, config)
+    assert split["test"] == paths[:100]
+    assert sorted(split["train"] + split["val"]) == [*paths[100:110], *paths[113:]]
+    told = capsys.readouterr().out
+    assert told.startswith("left out: 3 of 120 files:\n  000000000110.jpg: smaller than 20 px\n")
+    assert "000000000112.jpg: not an image file that can be read" in told
+    small = config.replace(small_size=16, small_epochs=2)  # which uses small ones, too
+    assert {paths[110], paths[111]} <= {
+        path for part in ("train", "val") for path in data.split_photos(paths, small)[part]
+    }
+    with pytest.raises(ValueError, match=r"none of the 10 files can be used \(photo_00\.png: smaller than 64 px, …\)"):
+        data.split_photos(photos, config.replace(image_size=64))
+
+
 # --- photos, whole ------------------------------------------------------------------------------------------
 
 

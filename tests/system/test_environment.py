@@ -143,3 +143,19 @@ def test_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 9))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3)
     assert environment.free_memory(CUDA) == 5 and environment.used_memory(CUDA) == 3
+
+
+@pytest.mark.parametrize(
+    ("terminal", "notebook", "kaggle", "seconds"),
+    [(True, False, "", 0.5), (False, False, "", 30), (False, True, "", 0.5), (False, True, "Interactive", 0.5),
+     (False, True, "Batch", 30), (True, False, "Batch", 30)],
+)  # fmt: skip
+def test_progress_is_shown_often_where_somebody_watches(monkeypatch, terminal, notebook, kaggle, seconds):
+    """What runs on Kaggle in the background is saved with every state of its bars."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    if notebook:
+        monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    if kaggle:
+        monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", kaggle)
+    assert environment.progress_interval() == seconds
