@@ -106,8 +106,12 @@ def test_a_request_to_end_is_as_ctrl_c(photo, tmp_path, monkeypatch, main, where
 
     monkeypatch.setattr(where, interrupted)
     if (child := os.fork()) == 0:
-        signal.signal(getattr(signal, name), signal.SIG_DFL)  # in case that another test has begun a program
-        os._exit(main([str(photo)] if main == command.main else ["--run", "one"]))
+        status = 1
+        try:
+            signal.signal(getattr(signal, name), signal.SIG_DFL)  # in case that another test has begun a program
+            status = main([str(photo)] if main == command.main else ["--run", "one"])
+        finally:
+            os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 

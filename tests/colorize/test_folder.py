@@ -139,7 +139,7 @@ def test_results_of_every_kind_are_known(tmp_path, suffix):
 def test_the_sheet_shows_the_photos_in_their_order_after_an_interrupt_too(album, tmp_path):
     whole = run(album, tmp_path / "out")
     sheet = np.asarray(Image.open(whole.sheet))
-    (tmp_path / "out" / "a-colorized.jpg").unlink()
+    (tmp_path / "out" / "b-colorized.png").unlink()
     assert np.array_equal(np.asarray(Image.open(run(album, tmp_path / "out").sheet)), sheet)
 
 
@@ -149,7 +149,10 @@ def test_what_a_killed_call_left_is_deleted_and_nothing_else(album, tmp_path, mo
     monkeypatch.setattr("os.replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     for source in (album / "a.jpg", album / "trip"):
         if (child := os.fork()) == 0:
-            run(source, out)
+            try:
+                run(source, out)
+            finally:
+                os._exit(1)  # if it was not killed
         os.waitpid(child, 0)
     monkeypatch.undo()
     assert len(list(out.rglob(".*-colorized.*"))) == 2
