@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text that it can write
         sys.stdout.reconfigure(errors="backslashreplace")
-    sources, folder, run, device = (options.pop(name) for name in ("photos", "out", "run", "device"))
+    taken = "photos", "out", "run", "device"
+    sources, folder, run, device = (options.pop(name) for name in taken)
     try:
         from colorlib.colorize import Colorizer, Hint, colorize_folder  # seconds, in which Ctrl-C may come
         from colorlib.system import stop_as_ctrl_c_does

@@ -73,7 +73,8 @@ def encode_lab(lab: Tensor) -> tuple[Tensor, Tensor]:
 def decode_lab(L: Tensor, ab: Tensor) -> Tensor:
     """Undo `encode_lab`: from L (..., 1, H, W) and ab (..., 2, H, W) back to L*a*b* (..., 3, H, W).
 
-    The result is where ab is: a photo's L may lie in the computer's memory and the network's ab on a GPU.
+    The result is where ab is: a photo's L may lie in the computer's memory, the network's ab on a
+    GPU.
     """
     return torch.cat([(L.to(ab.device) + 1) * L_HALF_RANGE, ab * AB_RANGE], dim=-3)
 
@@ -106,7 +107,8 @@ def _unclamped_rgb(lab: Tensor) -> Tensor:
 
 def _constants_for(image: Tensor) -> tuple[Tensor, ...]:
     """XYZ_FROM_RGB, RGB_FROM_XYZ and WHITE, on the device and in the precision of an image."""
-    if type(image) is not Tensor:  # one without numbers, as PyTorch's compiler uses them, must not be kept
+    # PyTorch's compiler uses tensors of its own, without numbers: none of them must be kept
+    if type(image) is not Tensor:
         return _copied_constants.__wrapped__(image.device, image.dtype)
     return _copied_constants(image.device, image.dtype)
 
@@ -114,7 +116,8 @@ def _constants_for(image: Tensor) -> tuple[Tensor, ...]:
 @cache  # a GPU waits for each copy, so that it should not come with each batch
 def _copied_constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
     constants = XYZ_FROM_RGB, RGB_FROM_XYZ, WHITE
-    with torch.inference_mode(False):  # a tensor that was made in inference mode is of no use in training
+    # a tensor that was made in inference mode would be of no use in training
+    with torch.inference_mode(False):
         return tuple(constant.to(device, dtype) for constant in constants)
 
 

@@ -3,8 +3,9 @@
     with ImitatedGpu():
         colorlib.load().colorize("mill.jpg")
 
-All numbers stay on the CPU. What a tensor says of its device, and what happens when devices meet, is as on a T4: a
-tensor on the GPU that is joined to one on the CPU, or handed to NumPy, raises an error in PyTorch's words.
+All numbers stay on the CPU. What a tensor says of its device, and what happens when devices meet, is
+as on a T4: a tensor on the GPU that is joined to one on the CPU, or handed to NumPy, raises an error
+in PyTorch's words.
 """
 
 import contextlib

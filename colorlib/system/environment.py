@@ -40,14 +40,16 @@ def outputs_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """Folder of downloaded photos: COLORLIB_DATA_DIR, else data/ in the repository, or here if that is read-only.
+    """Folder of downloaded photos: COLORLIB_DATA_DIR, else data/ in the repository.
 
-    On Kaggle it is a temporary folder, since what lies in /kaggle/working is saved as the notebook's output.
+    Where the repository is read-only, it is data/ in the working folder. On Kaggle it is a temporary
+    folder, since what lies in /kaggle/working is saved as the notebook's output.
     """
+    if platform_name() == "kaggle":
+        return _folder("COLORLIB_DATA_DIR", Path(tempfile.gettempdir(), "colorlib-data"))
     repository = repository_dir()
     here = repository if repository and os.access(repository, os.W_OK) else "."
-    temporary = Path(tempfile.gettempdir(), "colorlib-data")
-    return _folder("COLORLIB_DATA_DIR", temporary if platform_name() == "kaggle" else Path(here, "data"))
+    return _folder("COLORLIB_DATA_DIR", Path(here, "data"))
 
 
 def cache_dir() -> Path:
@@ -87,10 +89,11 @@ def print_environment() -> None:
 def pick_device(name: str | torch.device | None = None) -> torch.device:
     """The device named, or the best that works here: "cuda", "mps", else "cpu".
 
-    Where no device was named and the best one cannot compute, a sentence is printed, and the CPU takes its place.
-    `ValueError` if the device that was named cannot be used.
+    Where no device was named and the best one cannot compute, the CPU takes its place, and a
+    sentence says so. `ValueError` if the device that was named cannot be used.
     """
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    best = next(kind for kind, is_here in found.items() if is_here)
     try:
         return _try_device(best if name is None else name)
     except (RuntimeError, AssertionError) as error:  # no such device, or no such part in this PyTorch
@@ -99,14 +102,15 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
             raise ValueError(
                 f"device {str(name)!r} cannot be used here: {reason}; name another, such as cpu"
             ) from error
-    print(f"The {best} device cannot be used with this PyTorch ({reason}): the CPU computes instead.")
+    print(f"The {best} device cannot be used here ({reason}): the CPU computes instead.")
     return torch.device("cpu")
 
 
 def _try_device(name: str | torch.device) -> torch.device:
-    """Compute a little on a device: a GPU may be there, and this PyTorch may hold no kernels for it."""
+    """Compute a little on a device: a GPU may be there, and this PyTorch hold no kernels for it."""
     ones = torch.ones(1, 1, 4, 4, device=name)
-    total = torch.nn.functional.conv2d(ones, ones).sum().item()  # GPUs work later: only reading tells that it went well
+    # a GPU does its work later: only reading the result tells whether it went well
+    total = torch.nn.functional.conv2d(ones, ones).sum().item()
     if total != ones.numel():
         raise RuntimeError(f"the sum of sixteen ones came out as {total}")
     return ones.device

@@ -104,14 +104,14 @@ NO_KERNEL = "CUDA error: no kernel image is available for execution on the devic
 
 @pytest.mark.parametrize("failure", [RuntimeError(NO_KERNEL), RuntimeError("out of memory"), [torch.zeros(1)] * 9])
 def test_a_gpu_that_is_there_and_cannot_compute(monkeypatch, capsys, failure):
-    """The T4's successors outlive it: PyTorch's wheels leave old GPUs out, and notice at the first kernel."""
+    """PyTorch's wheels leave old GPUs out, which shows only when the first kernel is launched."""
     with ImitatedGpu():
         assert environment.pick_device() == torch.device("cuda:0") and not capsys.readouterr().out
         monkeypatch.setattr(torch.nn.functional, "conv2d", Mock(side_effect=failure))
         assert environment.pick_device() == CPU
         reason = str(failure).partition("\n")[0] if isinstance(failure, Exception) else "came out as 0"
         said = capsys.readouterr().out
-        assert said.startswith("The cuda device cannot be used with this PyTorch (") and reason in said
+        assert said.startswith("The cuda device cannot be used here (") and reason in said
         assert said.endswith("the CPU computes instead.\n") and said.count("\n") == 1
         with pytest.raises(ValueError, match=r"'cuda' cannot be used here: .*; name another") as caught:
             environment.pick_device("cuda")
