@@ -15,7 +15,7 @@ from colorlib.colorize.colorizer import Colorizer
 from colorlib.colorize.export import colorized_name, save_picture
 from colorlib.colorize.video import VIDEO_SUFFIXES, SteadyColors, colorize_video, is_video
 from colorlib.data import find_images
-from colorlib.photo import PHOTO_SUFFIXES, count_pictures, read_deep_photo, read_photo
+from colorlib.photo import PHOTO_SUFFIXES, photo_notes, read_deep_photo, read_photo
 from colorlib.plots import sample_grid
 
 SHEET = "contact-sheet-colorized.jpg"  # by its name, no later call takes it for a photo
@@ -70,8 +70,8 @@ def colorize_folder(
                     colorize_video(photo, target, colorizer, progress=progress, steadiness=steadiness, **options)
                 else:
                     save_picture(target, colorizer.colorize(read_deep_photo(photo), **options), photo)
-                    if (count := count_pictures(photo)) > 1:
-                        result.notes[photo] = f"it holds {count} pictures, of which the first one was colored"
+                    if notes := photo_notes(photo):
+                        result.notes[photo] = "; ".join(notes)
                 result.done[photo] = target
             except (ValueError, OSError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
                 result.failed[photo] = str(error) or type(error).__name__
