@@ -199,7 +199,7 @@ def _why_useless(path: Path, size: int, whole: bool = False) -> str:
         return f"{path.name}: smaller than {size} px"
     if whole or side == math.inf:
         try:
-            read_photo(path)
+            read_photo(path, whole=True)
         except (PhotoError, OSError) as error:
             return str(error)
     return ""

@@ -4,14 +4,19 @@ import contextlib
 import io
 import math
 import os
+import re
+import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image, ImageCms
 from PIL.ExifTags import Base
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
 Photo = str | os.PathLike | bytes | Image.Image | np.ndarray
@@ -28,6 +33,15 @@ TURNS = {  # what EXIF's orientation numbers ask for
     2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE, 6: TURN.ROTATE_270,
     7: TURN.TRANSVERSE, 8: TURN.ROTATE_90,
 }  # fmt: skip
+JPEG_END = b"\xff\xd9"
+JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xda-\xfe]")  # of tables and heads, between the pixels of two scans
+RAW_TAGS = {Base.DNGVersion, Base.CFARepeatPatternDim, 50752}  # the last one: how Canon's CR2 is cut
+RAW_COLORS = {32803, 34892}  # PhotometricInterpretation: a sensor's mosaic, or its linear RGB
+PREVIEW_OR_MASK = 1 | 4  # bits of NewSubfileType
+BIG_TIFF = b"+"  # third byte of a TIFF whose offsets have 64 bits
+FULL_SIZE = 0.5  # share of the largest page's pixels; a preview has a quarter at most
+WHITES = (1, 255, 65535)  # usual values of white, where a file does not say it
+BRIGHTEST = 99.9  # percentile that chooses among them: single pixels may have any value
 MAX_PIXELS = 100_000_000  # of a photo; a small file can claim to be far more, and fill the memory
 
 
@@ -36,9 +50,10 @@ class PhotoError(ValueError):
 
 
 @contextlib.contextmanager
-def open_image(source: Photo) -> Iterator[Image.Image]:
+def open_image(source: Photo, whole: bool = False) -> Iterator[Image.Image]:
     """Open an image for a `with` block, without decoding it; takes and raises what `read_photo` does.
 
+    Of a TIFF's pages it is the first one of full size, however the file is laid out.
     `PhotoError` also tells what goes wrong in the block, such as the decoding.
     """
     is_path = isinstance(source, str | os.PathLike)
@@ -49,19 +64,15 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
             kinds = "a uint8 array (H, W, 3) or (H, W), or a uint16 one (H, W)"
             raise PhotoError(f"expected {kinds}, got {source.dtype} {source.shape}")
         source = Image.fromarray(source)
-    elif isinstance(source, bytes):
-        source = io.BytesIO(source)
     elif is_path and os.path.isdir(source):
         raise PhotoError(f"{os.fspath(source)!r} is a folder: give the path of one photo")
     elif is_path and os.path.exists(source) and not os.path.isfile(source):  # reading a pipe would wait forever
         raise PhotoError(f"{name} is a pipe, a socket or a device: give the path of one photo")
-    elif not is_path and not isinstance(source, Image.Image):
+    elif not is_path and not isinstance(source, bytes | Image.Image):
         raise PhotoError(f"expected a path, a file's bytes, a Pillow image or an array, got {type(source).__name__}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
-            is_open = isinstance(source, Image.Image)
-            opened = contextlib.nullcontext(source) if is_open else Image.open(source, formats=FORMATS)
+        is_open = isinstance(source, Image.Image)
+        opened = contextlib.nullcontext(source) if is_open else _open_file(source, name, whole)
         with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}×{image.height} px, the limit is {MAX_PIXELS / 1e6:.0f} megapixels"
@@ -80,7 +91,7 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
         raise PhotoError(f"{name}: {reasons.get(type(error), f'broken image file ({error})')}") from error
 
 
-def read_photo(source: Photo, managed: bool = True) -> Image.Image:
+def read_photo(source: Photo, managed: bool = True, whole: bool = False) -> Image.Image:
     """Read a photo as it is meant to look.
 
     Gray, palette, CMYK and Lab files are converted, 16-bit grays are scaled to 8 bits, and transparent parts are laid
@@ -91,15 +102,18 @@ def read_photo(source: Photo, managed: bool = True) -> Image.Image:
             uint16 (H, W).
         managed: Apply the file's ICC profile, if it is a sound one; False takes RGB values for sRGB whatever their
             profile says, as scores in the literature do.
+        whole: Refuse a JPEG that was cut off, as training and scores must. Else what is there of it
+            is read, and `photo_notes` says so.
 
     Returns:
         A Pillow image of mode "RGB", upright (EXIF orientation applied), in sRGB; `source` itself if it is one.
 
     Raises:
-        PhotoError: If the file is empty, truncated, no image at all, or larger than `MAX_PIXELS`.
+        PhotoError: If the file is empty, broken, no image at all, a camera's raw file, or larger
+            than `MAX_PIXELS`.
         FileNotFoundError: If there is none.
     """
-    with open_image(source) as image:
+    with open_image(source, whole) as image:
         rgb = _to_rgb(_upright(image), managed)
         rgb.load()
     if rgb is not source:
@@ -141,10 +155,32 @@ def short_side(source: Photo) -> float:
 
 
 def count_pictures(source: Photo) -> int:
-    """How many pictures a file holds, of which `read_photo` reads the first: frames, pages; 1 for what is broken."""
+    """How many pictures a file holds, of which `read_photo` reads one: frames, pages; 1 for what is broken.
+
+    A TIFF's pages that are marked as previews or masks do not count.
+    """
     with contextlib.suppress(PhotoError, OSError), open_image(source) as image:  # whoever reads it will say why
+        if image.format == "TIFF" and not isinstance(source, Image.Image):
+            marks = [_whole_number(page, Base.NewSubfileType) for page in _pages_of(source)[0]]
+            return max(1, sum(not mark & PREVIEW_OR_MASK for mark in marks))
         return getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # phones add previews and depths
     return 1
+
+
+def photo_notes(source: Photo) -> list[str]:
+    """Say what whoever colors a file should know of it; nothing of what cannot be read."""
+    notes = []
+    if isinstance(source, Image.Image | np.ndarray):
+        return notes
+    if (count := count_pictures(source)) > 1:
+        pages, others = _pages_of(source)
+        is_first = not pages or _full_page(pages + others) is pages[0]
+        which = "the first one" if is_first else "the first one of full size"
+        notes.append(f"it holds {count} pictures, of which {which} was colored")
+    with contextlib.suppress(OSError), _stream(source) as stream:
+        if _scans_without_end(stream):
+            notes.append("its file was cut off; what is there of the picture was colored")
+    return notes
 
 
 def resize_photo(image: Image.Image, size: int) -> np.ndarray:
@@ -157,6 +193,120 @@ def to_tensor(picture: np.ndarray) -> Tensor:
     if is_deep(picture):
         return torch.from_numpy(picture / np.float32(65535)).expand(3, -1, -1)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+def _stream(source: str | os.PathLike | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+
+
+@contextlib.contextmanager
+def _open_file(source: str | os.PathLike | bytes, name: str, whole: bool) -> Iterator[Image.Image]:
+    """Open a file as Pillow does, but a TIFF at the first of its pages that has full size, and a JPEG to its end."""
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(_stream(source))
+        with warnings.catch_warnings():
+            # our own limit is below, and Pillow itself will tell what is damaged
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            pages, others = _tiff_pages(stream)
+            if any(map(_is_raw, pages + others)):
+                advice = "develop it to a JPEG or TIFF first"
+                raise PhotoError(f"{name}: a camera's raw file, which holds no picture yet: {advice}")
+            if pages and (page := _full_page(pages + others)) is not pages[0]:
+                stream = stack.enter_context(_beginning_at(stream, page))
+            if not whole and (scans := _scans_without_end(stream)):
+                stream = _ended(stream, scans)
+            image = stack.enter_context(Image.open(stream, formats=FORMATS))
+        yield image
+
+
+def _pages_of(
+    source: str | os.PathLike | bytes,
+) -> tuple[list[ImageFileDirectory_v2], list[ImageFileDirectory_v2]]:
+    with _stream(source) as stream:
+        return _tiff_pages(stream)
+
+
+def _tiff_pages(
+    stream: BinaryIO,
+) -> tuple[list[ImageFileDirectory_v2], list[ImageFileDirectory_v2]]:
+    """The tags of a TIFF's pages, and those of the pictures that hang on them (SubIFDs); none of other files."""
+    stream.seek(0)
+    header, pages, others = stream.read(8), [], []
+    if header[2:3] == BIG_TIFF:
+        header += stream.read(8)
+    # KeyError, OverflowError, …: as far as a damaged file goes; and no words on it, Pillow has them
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        place, seen = ImageFileDirectory_v2(header).next, set()
+        while place and place not in seen:
+            seen.add(place)
+            pages.append(_tags_at(stream, header, place))
+            place = pages[-1].next
+        for page in pages:
+            inner = page.get(Base.SubIFDs, ())
+            for place in inner if isinstance(inner, tuple) else (inner,):
+                others.append(_tags_at(stream, header, place))
+    stream.seek(0)
+    return pages, others
+
+
+def _tags_at(stream: BinaryIO, header: bytes, place: int) -> ImageFileDirectory_v2:
+    tags = ImageFileDirectory_v2(header)
+    stream.seek(place)
+    tags.load(stream)
+    return tags
+
+
+def _full_page(pages: list[ImageFileDirectory_v2]) -> ImageFileDirectory_v2:
+    sides = Base.ImageWidth, Base.ImageLength
+    areas = [math.prod(_whole_number(page, side) for side in sides) for page in pages]
+    return next(page for page, area in zip(pages, areas, strict=True) if area >= FULL_SIZE * max(areas))
+
+
+def _is_raw(page: ImageFileDirectory_v2) -> bool:
+    color = _whole_number(page, Base.PhotometricInterpretation)
+    return color in RAW_COLORS or not RAW_TAGS.isdisjoint(page)
+
+
+def _whole_number(page: ImageFileDirectory_v2, tag: int) -> int:
+    value = page.get(tag)
+    return value if isinstance(value, int) else 0  # a damaged file has anything
+
+
+def _beginning_at(stream: BinaryIO, page: ImageFileDirectory_v2) -> BinaryIO:
+    """A copy of a TIFF whose header points to another page as the first one: Pillow opens no other."""
+    stream.seek(0)
+    content = bytearray(stream.read())
+    is_big = content[2:3] == BIG_TIFF
+    order = ">" if content[:1] == b"M" else "<"
+    struct.pack_into(f"{order}Q" if is_big else f"{order}I", content, 8 if is_big else 4, page.offset)
+    return io.BytesIO(content)
+
+
+def _scans_without_end(stream: BinaryIO) -> bytes:
+    """The scans of a JPEG whose file was cut off behind the head of the first one; nothing of other files."""
+    scans = b""
+    stream.seek(0)
+    with contextlib.suppress(Exception):  # SyntaxError: no JPEG; a broken head raises many kinds
+        JpegImageFile(stream)  # reads that head, and no more
+        scans = stream.read()
+    stream.seek(0)
+    return b"" if JPEG_END in scans else scans
+
+
+def _ended(stream: BinaryIO, scans: bytes) -> BinaryIO:
+    """A copy of a cut-off JPEG with the mark of its end, up to which a decoder paints what is there.
+
+    Pillow's own way, `LOAD_TRUNCATED_IMAGES`, is one switch for all threads and all formats.
+    """
+    content = stream.read()
+    head = content[: len(content) - len(scans)]
+    for segment in JPEG_SEGMENT.finditer(scans):
+        last = segment.start()
+        length = int.from_bytes(scans[last + 2 : last + 4], "big")
+        if last + 2 + max(length, 2) > len(scans):  # a table of which a part is missing says nothing
+            scans = scans[:last]
+    return io.BytesIO(head + scans + JPEG_END)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -177,9 +327,9 @@ def _to_rgb(image: Image.Image, managed: bool) -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):  # 16-bit gray, which Pillow's convert would cut off at 255
         values = np.asarray(image, dtype=np.float32)
-        brightest = 65535.0 if image.mode.startswith("I;16") else values.max()  # other modes do not say their range
-        top = 65535.0 if brightest > 255 else 255.0 if brightest > 1 else 1.0
-        image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
+        white = 65535.0 if image.mode.startswith("I;16") else _white(values)
+        values = np.nan_to_num(values, nan=0, posinf=white, neginf=0).clip(0, white)
+        image = Image.fromarray((values * (255 / white)).round().astype(np.uint8))
     if image.has_transparency_data:
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
@@ -191,6 +341,16 @@ def _to_rgb(image: Image.Image, managed: bool) -> Image.Image:
         with contextlib.suppress(ImageCms.PyCMSError, OSError):  # broken or foreign: the plain conversion will do
             return _to_srgb(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _white(values: np.ndarray) -> float:
+    """What is white in a picture of a mode that does not say it: 1, 255, 65535, or its own brightest value."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 1.0
+    brightest = float(np.percentile(finite, BRIGHTEST, method="lower"))
+    # lights may be brighter than white; a picture of half that range would be nearly black
+    return next((white for white in WHITES if brightest <= 2 * white), brightest)
 
 
 def _to_srgb(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:

@@ -62,6 +62,14 @@ def test_failures_are_listed_and_change_the_exit_status(photo, tmp_path, capsys)
     assert r"left out, as no photos or clips: 1 .\udcff" in said.out
 
 
+def test_a_photo_that_was_cut_off_gets_colors_and_a_note(photo, tmp_path, capsys):
+    Image.fromarray(blobs(0)).save(cut := tmp_path / "cut.jpg")
+    cut.write_bytes(cut.read_bytes()[:-2])
+    assert command.main([str(cut), "-o", str(tmp_path / "out")]) == 0
+    assert Image.open(tmp_path / "out" / "cut-colorized.jpg").size == (48, 40)
+    assert f"note: {cut}: its file was cut off; what is there of the picture was" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [("nowhere", "there is no photo or folder 'nowhere'"), ("a.png --run none", "no run 'none'"),

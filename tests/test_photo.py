@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
-from colorlib.photo import count_pictures, open_image, read_alpha, read_deep_photo, read_photo, to_tensor
+from colorlib.photo import (
+    PhotoError,
+    count_pictures,
+    open_image,
+    photo_notes,
+    read_alpha,
+    read_deep_photo,
+    read_photo,
+    short_side,
+    to_tensor,
+)
 
 ORIENTATION = 0x0112  # the EXIF tag
 LOSSY = {"quality": 95, "subsampling": 0}
@@ -123,6 +133,108 @@ def test_gray_tiffs_that_pillow_gets_wrong(tmp_path):
     for name, step in (("negative.tif", 0), ("12.tif", 16)):
         assert_looks_like(read_photo(tmp_path / name), np.stack([GRAY] * 3, axis=-1), step // 16)
         assert np.abs(read_deep_photo(tmp_path / name) - WIDE.astype(float)).max() <= step
+
+
+@pytest.mark.parametrize("white", [1, 255, 65535, 1e6])
+@pytest.mark.parametrize("spoiled", [7e6, 1e30, np.nan, np.inf, -np.inf, 1.2])
+def test_a_float_tiff_is_as_bright_as_its_pixels_but_for_a_few(white, spoiled):
+    """One of them may be anything, also a light that is brighter than white."""
+    values = FLOAT * np.float32(white)
+    values[0, -1] = spoiled * white if spoiled == 1.2 else spoiled
+    expected = GRAY.copy()
+    expected[0, -1] = 255 if spoiled > 0 else 0
+    assert_looks_like(read_photo(as_bytes(values, "tiff")), np.stack([expected] * 3, axis=-1), 0.6)
+    nothing = as_bytes(np.full((4, 4), spoiled, np.float32), "tiff")
+    assert np.ptp(np.asarray(read_photo(nothing))) == 0
+
+
+SMALL, MAIN = picture()[::4, ::4], np.ascontiguousarray(picture()[::-1])
+MASK = np.ones(MAIN.shape[:2], bool)
+
+
+def tiff(*pages: tuple[np.ndarray, dict], big: bool = False) -> bytes:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file, bigtiff=big) as out:
+        for array, options in pages:
+            out.write(array, contiguous=False, metadata=None, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("pages", "count"),
+    [([(SMALL, {"subfiletype": 1}), (MAIN, {})], 1), ([(SMALL, {}), (MAIN, {})], 2),
+     ([(SMALL, {"subfiletype": 1, "subifds": 1}), (MAIN, {})], 1),  # as a camera's raw file
+     ([(MAIN, {"subifds": 1}), (SMALL, {"subfiletype": 1})], 1), ([(MAIN, {}), (SMALL, {"subfiletype": 1})], 1),
+     ([(MAIN, {}), (MASK, {"subfiletype": 4, "photometric": "mask"})], 1),
+     ([(MAIN, {}), (picture(), {}), (SMALL, {})], 3),
+     ([(MAIN, {}), (np.vstack([picture()] * 2)[:90], {})], 2)],  # a page, perhaps a bit larger, is no preview's photo
+)  # fmt: skip
+def test_a_tiffs_picture_is_its_first_one_of_full_size(tmp_path, pages, count):
+    content = tiff(*pages)
+    (tmp_path / "a.tif").write_bytes(content)
+    for source in (content, tmp_path / "a.tif"):
+        assert_looks_like(read_photo(source), MAIN, 0)
+        assert count_pictures(source) == count and short_side(source) == 32
+        notes = [f"it holds {count} pictures, of which the first one"] * (count > 1)
+        assert len(photo_notes(source)) == len(notes) and photo_notes(source)[:1] >= notes
+    gray = [(array[..., 0].astype(np.uint16) * 257 if array.ndim == 3 else array, more) for array, more in pages]
+    deep = read_deep_photo(tiff(*gray))
+    assert deep.dtype == np.uint16 and np.array_equal(deep, MAIN[..., 0].astype(np.uint16) * 257)
+    if not any("subifds" in more for _, more in pages):
+        assert_looks_like(read_photo(tiff(*pages, big=True)), MAIN, 0)
+
+
+def test_of_a_preview_and_its_photo_it_is_said_which_one_was_colored():
+    words = "it holds 2 pictures, of which the first one of full size was colored"
+    assert photo_notes(tiff((SMALL, {}), (MAIN, {}))) == [words]
+
+
+RAW = [(50706, "B", 4, (1, 4, 0, 0), True)], [(50752, "H", 3, (1, 2, 3), True)], [(33421, "H", 2, (2, 2), True)]
+
+
+@pytest.mark.parametrize("extra", RAW)
+@pytest.mark.parametrize("hanging", [False, True])
+def test_a_cameras_raw_file_is_refused_in_words(tmp_path, extra, hanging):
+    sensor = MAIN[..., 0].astype(np.uint16)
+    preview = {"subfiletype": 1, "subifds": 1} if hanging else {"subfiletype": 1}
+    (tmp_path / "a.dng").write_bytes(tiff((SMALL, preview), (sensor, {"extratags": extra})))
+    with pytest.raises(PhotoError, match=r"a.dng: a camera's raw file, .*: develop it to a JPEG or TIFF first"):
+        read_photo(tmp_path / "a.dng")
+    (tmp_path / "b.nef").write_bytes(tiff((SMALL, preview), (sensor, {"photometric": 32803})))
+    with pytest.raises(PhotoError, match=r"b.nef: a camera's raw file"):
+        read_photo(tmp_path / "b.nef")
+
+
+@pytest.mark.parametrize("kind", [{}, {"progressive": True}, {"exif": turned(6)}])
+def test_what_is_there_of_a_jpeg_is_read(kind):
+    """By all but training and scores; whoever asks is told. Nothing remains switched over for other threads."""
+    wide = np.tile(picture(), (8, 4, 1))
+    content = as_bytes(wide, "jpeg", **LOSSY, **kind)
+    whole = np.asarray(read_photo(content)).astype(int)
+    assert photo_notes(content) == []
+    for missing in (*range(1, 5), 333, len(content) // 3):
+        cut = content[:-missing]
+        read = np.asarray(read_photo(cut))
+        assert read.shape == whole.shape
+        if not kind:
+            there = 0.9 if missing < 5 else 0.5
+            assert (np.abs(read - whole).max(axis=(1, 2)) == 0).mean() >= there
+        assert photo_notes(cut) == ["its file was cut off; what is there of the picture was colored"]
+        with pytest.raises(PhotoError, match="truncated"):
+            read_photo(cut, whole=True)
+    for place in range(len(content) - 3000, len(content), 7):
+        assert read_photo(content[:place]).size == whole.shape[1::-1]
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_a_jpeg_of_which_nothing_is_there_stays_an_error():
+    content = as_bytes(picture(), "jpeg")
+    start = content.index(b"\xff\xda")
+    for end in (1, 20, start - 1, start + 2, start + 14):
+        with pytest.raises(PhotoError):
+            read_photo(content[:end])
+        assert photo_notes(content[:end]) == []
+    assert read_photo(content[: start + 40]).size == (32, 48)
 
 
 def test_palette_16_bit_rgb_and_lab():

@@ -20,7 +20,7 @@ from colorlib.colorize.colorizer import Colorizer
 from colorlib.colorize.export import NOTE, colorized_name, save_picture
 from colorlib.colorize.video import VIDEO_SUFFIXES, SteadyColors, colorize_video, is_video
 from colorlib.data import find_files, find_images
-from colorlib.photo import PHOTO_SUFFIXES, count_pictures, read_deep_photo, read_photo
+from colorlib.photo import PHOTO_SUFFIXES, photo_notes, read_deep_photo, read_photo
 from colorlib.plots import sample_grid
 from colorlib.system import remove_leftovers
 
@@ -88,8 +88,8 @@ def colorize_folder(
                 colorize_video(photo, target, colorizer, progress=progress, steadiness=steadiness, **options)
             else:
                 save_picture(target, colorizer.colorize(read_deep_photo(photo), **options), photo)
-                if (count := count_pictures(photo)) > 1:
-                    result.note(photo, f"it holds {count} pictures, of which the first one was colored")
+                for words in photo_notes(photo):
+                    result.note(photo, words)
             result.done[photo] = target
         except FAILURES as error:
             result.failed[photo] = _reason(error)

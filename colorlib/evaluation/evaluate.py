@@ -54,7 +54,7 @@ def evaluate_model(
             group = []
             for path in photos[start : start + TOGETHER]:
                 try:
-                    group.append((Path(path).name, resize_photo(read_photo(path, managed=False), size)))
+                    group.append((Path(path).name, resize_photo(read_photo(path, managed=False, whole=True), size)))
                 except PhotoError as error:
                     skipped.append((Path(path).name, str(error)))
                 bar.update()

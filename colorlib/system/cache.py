@@ -95,6 +95,6 @@ def _decode(paths: list[Path], side: int, workers: int, stream: BinaryIO) -> lis
 def _read(side: int, path: Path) -> bytes | str:
     """A file's pixels, or the reason why it cannot be read."""
     try:
-        return resize_photo(read_photo(path), side).tobytes()
+        return resize_photo(read_photo(path, whole=True), side).tobytes()
     except (PhotoError, OSError) as error:
         return str(error)

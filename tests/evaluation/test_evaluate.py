@@ -76,6 +76,11 @@ def test_constant_color_is_in_units_of_lab():
 
 def test_unreadable_photos_are_named(photos, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"not a picture")
+    Image.fromarray(blobs(0)).save(half := tmp_path / "half.jpg")
+    half.write_bytes(half.read_bytes()[:-90])
+    with pytest.raises(ValueError, match="none of the 1 given can be read"):
+        evaluate_model(constant_color(0, 9), [half], size=16, progress=False)
+    capsys.readouterr()
     metrics = evaluate_model(constant_color(0, 9), [photos[0], tmp_path / "broken.png"], size=16)
     assert list(metrics["image"]) == ["photo_00.png"] * 2
     [(name, reason)] = metrics.attrs["skipped"]

@@ -41,7 +41,9 @@ def own(tmp_path):
 def reads(monkeypatch):
     """The names of the files that were decoded."""
     names = []
-    monkeypatch.setattr(cache, "read_photo", lambda path: names.append(path.name) or read_photo(path))
+    monkeypatch.setattr(
+        cache, "read_photo", lambda path, **options: names.append(path.name) or read_photo(path, **options)
+    )
     return names
 
 
@@ -102,12 +104,21 @@ def test_files_that_cannot_be_read_are_named_each_time(own, tmp_path, capsys, fo
         PhotoCache(own[1:2], 16, folder and tmp_path / folder)
 
 
+def test_half_a_photo_is_not_trained_on(own):
+    path = own[0].with_suffix(".jpg")
+    Image.fromarray(blobs(0)).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    assert read_photo(path).size == (48, 40)
+    [(skipped, reason)] = PhotoCache([*own, path], 16).skipped
+    assert skipped == path and "truncated" in reason
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_after_an_interrupt_nothing_is_left(own, tmp_path, monkeypatch, error):
-    def interrupted(path):
+    def interrupted(path, whole):
         if path == own[3]:
             raise error
-        return read_photo(path)
+        return read_photo(path, whole=whole)
 
     monkeypatch.setattr(cache, "read_photo", interrupted)
     with pytest.raises(error):
