@@ -4,28 +4,61 @@ It needs the extra: `pip install '.[app]'`. Nothing leaves the machine: no analy
 """
 
 import argparse
+import contextlib
 import functools
 import html
+import os
+import socket
 import sys
 import tempfile
+import time
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from PIL import Image
 
 from colorlib.checkpoint import find_run
 from colorlib.colorize import Colorizer, Hint, colorize_video, colorized_name, is_video
 from colorlib.data import sample_photos
-from colorlib.ui.session import SUFFIXES, Networks, Session, color_name, draw_hints, shrink, wipe
+from colorlib.ui.session import SUFFIXES, Networks, Session, color_name, draw_hints, own_name, render_size, shrink, wipe
+
+
+@contextlib.contextmanager
+def past_proxies(hosts: Iterable[str]) -> Iterator[None]:
+    """Let what a block asks of these hosts go to no proxy, whatever is set; "*" means of all."""
+    proxies = getproxies()  # the computer's own settings, too, which variables would hide
+    proxies["no"] = ",".join([*filter(None, [proxies.get("no")]), *sorted(hosts)])
+    before = {name: os.environ.get(name) for name in map("{}_proxy".format, proxies)}
+    os.environ.update(zip(before, proxies.values(), strict=True))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
 
 try:
-    import gradio as gr
+    with past_proxies({"*"}):  # Gradio makes a client at once, which fails for a SOCKS proxy
+        import gradio as gr
+    from starlette.datastructures import Headers  # Gradio brings it
+    from starlette.middleware import Middleware
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import PlainTextResponse
 except ModuleNotFoundError as missing:
     words = "the web page needs Gradio, which is not installed: pip install '.[app]' in colorlib's folder"
     raise (SystemExit(words) if __name__ == "__main__" else ModuleNotFoundError(words)) from missing
 
+KEPT_SECONDS = 3600  # how long an upload stays on the disk
+OPEN_PAGES = 100  # whose photos are remembered, some megabytes each; the one that rests longest is forgotten
+MAX_HINTS = 100  # each costs time, and a photo has room for no more
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 FONTS = ["Segoe UI", "Helvetica Neue", "Arial", "sans-serif"]  # of the reader's machine
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=FONTS, font_mono=["monospace"])
 CSS = """
@@ -63,7 +96,7 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
     networks = Networks(first.name, Colorizer.from_run(first, device))
     closed: set[str] = set()  # the sessions of pages that were
     samples = [_listed(str(path)) for path in (*sample_photos("color"), *sample_photos("gray"))]
-    with gr.Blocks(title="colorlib", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title="colorlib", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
         session, aim, clip = gr.State(None), gr.State(None), gr.State(None)
         photos = gr.State(samples)  # to choose from, uploads first
         gr.Markdown("# Color a photograph\nA photo's own colors, if it has any, are not looked at: only its lightness.")
@@ -115,18 +148,17 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         shown = [picture, status, palette, repaint, vividness, save, download]
 
         def color_by(session: Session, network: str, scale: int, vividness: float, *steering: Any) -> None:
-            if session is None:  # the server was started again, or the tab was asleep for long
-                raise ValueError("the page has forgotten this photo: reload it")
             tone, reference, given, swatches = steering or (False, "none", [], [])
             changes = [(swatch["was"], swatch["now"]) for swatch in swatches]
-            own = {"hints": [Hint(*hint) for hint in given], "reference": None if reference == "none" else reference}
+            own = {"hints": _hints(given), "reference": None if reference == "none" else reference}
+            session = _known(session)
             session.predict(networks[network], scale, tone, changes, vividness=vividness, **own)
 
         def draw(session: Session, given: list, saturation: float, amount: float, aim: Hint | None) -> gr.Image:
             if session is None or session.ab is None:  # a new photo, which `show` is about to color
                 return gr.skip()
             mixed = wipe(session.gray, session.preview(saturation), amount)
-            marked = draw_hints(mixed, [Hint(*hint) for hint in given], aim)
+            marked = draw_hints(mixed, _hints(given), aim)
             return gr.Image(marked, alt_text=f"{session.name}, colored by the network")
 
         def show(saturation: float, amount: float, aim: Hint | None, *options: Any) -> dict[Any, Any]:
@@ -142,7 +174,8 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         def open_photo(path: str) -> dict[Any, Any]:
             return {session: Session(path), tone: False, reference: "none", hints: [], palette: [], aim: None}
 
-        def open_chosen(event: gr.SelectData, known: list) -> dict[Any, Any]:
+        def open_chosen(event: gr.SelectData, known: list, session: Session) -> dict[Any, Any]:
+            _known(session)  # or what is known is another list than the one that the page shows
             return open_photo(known[event.index][2])
 
         def take_files(paths: list[str], known: list) -> dict[Any, Any]:
@@ -167,15 +200,15 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
             return [*given, [round(x, 3), round(y, 3), color]], None
 
         def add_clicked(event: gr.SelectData, given: list, color: str, session: Session) -> tuple[list, None]:
-            (x, y), (width, height) = event.index, session.small.size
+            (x, y), (width, height) = event.index, _known(session).small.size
             return add_hint(given, color, x / max(1, width - 1), y / max(1, height - 1))
 
         def save_clip(
             path: str, saturation: float, network: str, scale: int, vividness: float, tone: bool, request: gr.Request
         ) -> gr.Video:
             def write(folder: Path) -> Path:
-                target, by = folder / colorized_name(path, clip=True), networks[network]
-                options = {"vividness": vividness, "render_size": int(scale) * by.config.image_size, "progress": False}
+                target, by = folder / colorized_name(_known(path), clip=True), networks[network]
+                options = {"vividness": vividness, "render_size": render_size(by, scale), "progress": False}
                 return colorize_video(
                     path, target, by, saturation=saturation, restore=tone, on_frame=on_frame, **options
                 )
@@ -193,14 +226,18 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
 
         def save_photos(known: list, saturation: float, session: Session, *settings: Any) -> gr.DownloadButton:
             def write(folder: Path) -> Path:
+                taken: dict[str, Hashable] = {}  # see `own_name`
+                shown = _known(session).source
+
                 def add_photo(path: str) -> None:
-                    photo, by = (session, settings) if path == session.source else (Session(path), settings[:3])
+                    is_shown = path == shown
+                    photo, by = (session, settings) if is_shown else (Session(path), settings[:3])
                     color_by(photo, *by)
-                    saved, names = photo.save(folder, saturation), archive.namelist()
-                    archive.write(saved, f"{len(names) + 1}-{saved.name}" if saved.name in names else saved.name)
+                    name = colorized_name(own_name(photo.name, path, taken))
+                    archive.write(photo.save(folder, saturation), name)
 
                 with zipfile.ZipFile(folder / "colorized.zip", "w") as archive:
-                    paths = [path for *_, path in known[: -len(samples)]]
+                    paths = dict.fromkeys(path for *_, path in known[: -len(samples)])
                     _each(gr.Progress().tqdm(paths, unit="photos"), add_photo)
                     if not archive.namelist():
                         raise ValueError("none of the photos could be saved")
@@ -214,13 +251,13 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         page.unload(close)
         # a photo is read first, and shown only then: what was shown stays when it is broken
         page.load(in_words(lambda: open_photo(samples[0][2])), None, fresh)
-        chosen = gallery.select(in_words(open_chosen), photos, fresh)
+        chosen = gallery.select(in_words(open_chosen), [photos, session], fresh)
         chosen.failure(lambda: gr.Gallery(selected_index=None), None, gallery)
         changed = [*fresh, file, photos, gallery, save_all, clip, color_clip, video]
         taken = file.upload(take_files, [file, photos], changed)
         for event in (chosen, taken):
             event.success(None, js=IN_VIEW)
-        picture.select(add_clicked, [hints, color, session], [hints, aim])
+        picture.select(in_words(add_clicked), [hints, color, session], [hints, aim])
         add.click(add_hint, [hints, color, left, top], [hints, aim])
         undo.click(lambda given: given[:-1], hints, hints)
         clear.click(lambda: ([], None), None, [hints, aim])
@@ -238,6 +275,23 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
         seen = [clip, saturation, network, scale, vividness, tone]
         color_clip.click(in_words(save_clip), seen, video, concurrency_limit=1)
     return page.queue(default_concurrency_limit=4)
+
+
+def _known(state: Any) -> Any:
+    """What the server keeps for a page; an error if it does not.
+
+    It was started again, the tab was asleep for long, or more than OPEN_PAGES were used since.
+    """
+    if state is None:
+        raise ValueError("the page has forgotten this photo: reload it")
+    return state
+
+
+def _hints(given: Sequence[Sequence[Any]]) -> list[Hint]:
+    """Hints from what the page's list of them holds; an error if they are too many."""
+    if len(given) > MAX_HINTS:
+        raise ValueError(f"a photo takes at most {MAX_HINTS} hints, got {len(given)}: remove some")
+    return [Hint(*hint) for hint in given]
 
 
 def _listed(path: str) -> tuple[Image.Image, str, str]:
@@ -291,24 +345,107 @@ def in_words(action: Callable[..., Any]) -> Callable[..., Any]:
     return told
 
 
+def guarded(serve: Callable[..., Any], hosts: Callable[[], set[str]]) -> Callable[..., Any]:
+    """Make an ASGI middleware that refuses requests to other hosts, and from the pages of other hosts.
+
+    A site can bind its own name anew to 127.0.0.1 once it is open in a browser here (DNS
+    rebinding). What it asks for names that site as the host. Also sweeps before each upload.
+
+    Args:
+        serve: The application behind it.
+        hosts: Tells which names are the page's own; an empty set stands for all names.
+    """
+
+    async def answer(scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        if scope["type"] == "lifespan":
+            return await serve(scope, receive, send)
+        headers, own = Headers(scope=scope), hosts()
+        host, origin = _host_name(f"//{headers.get('host')}"), headers.get("origin")
+        is_own = not own or host in own
+        if not is_own or (origin is not None and _host_name(origin) not in own | {host}):
+            words = "this is none of the page's addresses; --host 0.0.0.0 lets others in"
+            return await PlainTextResponse(words, 403)(scope, receive, send)
+        if scope["path"].endswith("/upload"):
+            sweep(Path(gr.utils.get_upload_folder()))
+        with contextlib.suppress(ClientDisconnect):  # nobody waits for an answer
+            await serve(scope, receive, send)
+
+    return answer
+
+
+def _host_name(address: str) -> str:
+    """The host in an address, in small letters, without its port; "" if there is none."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(address).hostname or ""
+    return ""
+
+
+def sweep(folder: Path) -> None:
+    """Delete what is left of uploads that were cut off: of them, Gradio forgets the temporary file."""
+    for path in folder.glob("tmp*"):
+        with contextlib.suppress(OSError):  # another request was faster
+            if path.is_file() and time.time() - path.stat().st_mtime > KEPT_SECONDS:
+                path.unlink()
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Make an argparse type for whole numbers between two bounds."""
+
+    def read(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= int(text) <= most:
+                return int(text)
+        words = f"expected a whole number from {least} to {most}, got {text!r}"
+        raise argparse.ArgumentTypeError(words)
+
+    return read
+
+
+def _check_host(host: str) -> None:
+    """Raise an `OSError` in words if one cannot serve at an address: Gradio would try 100 ports."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host or "no address", 0), family=family).close()
+    except (OSError, UnicodeError) as error:
+        words = "expected an address or name of this machine"
+        raise OSError(f"--host: {words}, got {host!r} ({error})") from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page until Ctrl-C, from the command line. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m colorlib.ui.app", description="A web page that colors photos.")
     parser.add_argument("--run", help="a run's name or folder (default: the release)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
-    parser.add_argument("--port", type=int, help="(default: the first free one from 7860)")
-    parser.add_argument("--max-upload", type=int, default=50, metavar="MB", help="(default: %(default)s)")
+    port, size = whole_number(1, 65535), whole_number(1, 1_000_000)
+    parser.add_argument("--port", type=port, help="(default: the first free one from 7860)")
+    parser.add_argument("--max-upload", type=size, default=50, metavar="MB", help="(default: %(default)s)")
     parser.add_argument("--share", action="store_true", help="a public link through Gradio's servers, for a week")
     options = parser.parse_args(arguments)
+    host = options.host.strip("[]")  # as IPv6 addresses stand in a URL
+    hosts = LOCAL_HOSTS | {host.lower()}
+
+    def own_hosts() -> set[str]:
+        if host in ("0.0.0.0", "::"):  # other machines come by whatever name they know
+            return set()
+        shared = {_host_name(page.share_url)} if page.share_url else set()
+        return hosts | shared
+
     try:
+        _check_host(host)
         page = build_app(options.run, options.device)
-        page.launch(
-            server_name=options.host, server_port=options.port, share=options.share, ssr_mode=False, quiet=True,
-            max_file_size=f"{options.max_upload}mb", theme=THEME, css=CSS, footer_links=[], show_error=True,
-            prevent_thread_lock=True,
-        )  # fmt: skip
-    except (ValueError, OSError) as error:
+        sweep(Path(gr.utils.get_upload_folder()))
+        # Gradio asks its own server whether it is there; only a link for sharing needs a proxy
+        straight = hosts if options.share else {"*"}
+        with past_proxies(straight):
+            page.launch(
+                server_name=f"[{host}]" if ":" in host else host, server_port=options.port,
+                share=options.share, ssr_mode=False, quiet=True, theme=THEME, css=CSS,
+                max_file_size=f"{options.max_upload}mb", footer_links=[], show_error=True,
+                prevent_thread_lock=True, state_session_capacity=OPEN_PAGES,
+                app_kwargs={"middleware": [Middleware(guarded, hosts=own_hosts)]},
+            )  # fmt: skip
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"The page is at {page.local_url} until Ctrl-C.", flush=True)

@@ -39,9 +39,9 @@ class Status(W.HTML):
 
 
 def upload_button(
-    text: str, suffixes: Sequence[str], action: Callable[[dict[str, bytes]], None], status: Status
+    text: str, suffixes: Sequence[str], action: Callable[[list[tuple[str, bytes]]], None], status: Status
 ) -> Any:
-    """A FileUpload that gives `action` the files by name, and forgets them: the same file can come again."""
+    """A FileUpload that gives `action` names and contents, and forgets them: a file can come again."""
     upload = W.FileUpload(accept=",".join(suffixes), multiple=True, description=text, layout={"width": "auto"})
     upload.tooltip = text  # ipywidgets 8 would show "null"
 
@@ -51,7 +51,9 @@ def upload_button(
         if files:
             upload.set_trait("value", type(value)())
             # a name must not lead out of a folder; PureWindowsPath knows both kinds of slash
-            action({PureWindowsPath(name).name or "upload": bytes(file["content"]) for name, file in files})
+            names = [PureWindowsPath(name).name or "upload" for name, _ in files]
+            contents = [bytes(file["content"]) for _, file in files]
+            action(list(zip(names, contents, strict=True)))
 
     upload.observe(status.reporting(take), "value")
     return upload
@@ -71,6 +73,11 @@ def control(kind: type, text: str, on_change: Callable[..., None], label: str = 
     made.observe(on_change, "value")
     made.tooltip = text  # ipywidgets 8 would show "null"
     return made
+
+
+def note(text: str) -> W.HTML:
+    """A muted sentence that is always there."""
+    return W.HTML(f'<div style="opacity:0.75;line-height:1.5">{html.escape(text)}</div>')
 
 
 def row(*children: W.Widget, align: str = "center") -> W.Box:

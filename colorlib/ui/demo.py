@@ -2,9 +2,10 @@
 
 import base64
 import html
+import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,11 +18,16 @@ from colorlib.data import sample_photos
 from colorlib.photo import Photo
 from colorlib.system import outputs_dir
 from colorlib.ui import controls as C
-from colorlib.ui.session import SUFFIXES, Networks, Session, draw_hints, wipe
+from colorlib.ui.session import SUFFIXES, Networks, Session, draw_hints, own_name, render_size, wipe
 
 LINK_BYTES, CLIP_BYTES = 3_000_000, 20_000_000  # larger files get no download link, larger clips are not shown
 SCALES = [("its own size", 1), ("2 times its size", 2), ("3 times its size", 3), ("4 times its size", 4)]
 SHARE = {"max": 1, "step": 0.01}  # a slider's range
+# the server drops what is larger, and the kernel hears nothing of it: all that one can do is to say so before
+LOST = (
+    "Nothing happens after an upload? Many a server lets no more than about 10 MB through at once: "
+    "put the file beside the notebook and type its path."
+)
 
 
 class ColorizeDemo(W.VBox):
@@ -40,6 +46,9 @@ class ColorizeDemo(W.VBox):
         self.aim: Hint | None = None  # the hint that is being prepared
         self.references: dict[str, Photo | None] = {"none": None} | {p.name: p for p in sample_photos("color")}
         self.uploads: dict[str, W.HBox] = {}  # their cards in the gallery
+        self._names: dict[str, Hashable] = {}  # of results, and what each belongs to, see `own_name`
+        for path in sample_photos("color"):
+            own_name(path.name, path, self._names)
         self.pickers: list[tuple[str, W.ColorPicker]] = []  # the palette's colors, as the network chose them
         self._button = partial(C.button, status=self.status)
         samples = [*sample_photos("color"), *sample_photos("gray")] if photos is None else photos
@@ -51,7 +60,11 @@ class ColorizeDemo(W.VBox):
 
     def _photo_panel(self, photos: Sequence[Photo]) -> W.VBox:
         """Where a photo comes from: a gallery of samples and uploads, a path."""
-        self._samples = [self._card(photo, f"photo {number}") for number, photo in enumerate(photos, start=1)]
+        self._samples = []
+        for number, photo in enumerate(photos, start=1):
+            is_path = isinstance(photo, str | os.PathLike)
+            name = None if is_path else f"photo {number}"
+            self._samples.append(self._card(self._open(photo, name)))
         self.gallery = C.row(*self._samples)
         self.upload = C.upload_button("Upload photos or clips", SUFFIXES, self._take_uploads, self.status)
         self.path = W.Text(description="or a path", placeholder="photo.jpg", layout={"flex": "1 1 200px"})
@@ -59,7 +72,8 @@ class ColorizeDemo(W.VBox):
         self.open_path = self._button("Open", "folder-open", "Open the photo or clip at this path", self._open_path)
         self.path.on_msg(lambda _, message, __: message.get("event") == "submit" and self.open_path.click())
         title = "Photo: of one in color, the network sees only the lightness"
-        return C.panel(title, self.gallery, C.row(self.upload, self.path, self.open_path))
+        where = C.row(self.upload, self.path, self.open_path)
+        return C.panel(title, self.gallery, where, C.note(LOST))
 
     def _picture_columns(self) -> W.Box:
         """The picture, what is saved of it, and its hints, whose cross one sees; beside them the truth and the rest."""
@@ -113,43 +127,57 @@ class ColorizeDemo(W.VBox):
         self.reference_choice = C.control(W.Dropdown, "take from", predict, options=list(self.references))
         return colors, C.panel("Reference: colors of another photo, uploads too", self.reference_choice)
 
-    def _card(self, photo: Photo, name: str, *more: W.Button) -> W.HBox:
-        """A button that shows a photo and looks like it, and more buttons beside it."""
+    def _open(self, photo: Photo, name: str | None = None) -> Session:
+        """Read a photo, under a name that no other photo has."""
         session = Session(photo, name)
-        text, show = Path(session.name).stem.replace("_", " "), partial(self.show_photo, photo, session.name)
+        session.name = own_name(session.name, photo, self._names)
+        return session
+
+    def _card(self, session: Session, *more: W.Button) -> W.HBox:
+        """A button that shows a photo and looks like it, and more buttons beside it."""
+        text = Path(session.name).stem.replace("_", " ")
+        show = partial(self.show_photo, session.source, session.name)
         face = self._button(text, "", f"Color {session.name}", show)
-        face.photo = photo
+        face.photo = session.source
         return W.HBox([C.photo_face(face, session), face, *more])
 
-    def _take_uploads(self, files: dict[str, bytes]) -> None:
+    def _take_uploads(self, files: Sequence[tuple[str, bytes]]) -> None:
         """Put photos into the gallery and show the first sound one, color clips; then name what is neither."""
         errors, sound, clips = [], [], []
         with tempfile.TemporaryDirectory() as folder:
-            for number, (name, content) in enumerate(files.items(), start=1):
+            for number, (name, content) in enumerate(files, start=1):
                 self.status.say(f"Reading {name} ({number} of {len(files)}) …")
                 try:
-                    (path := Path(folder) / name).write_bytes(content)
+                    path = Path(folder) / str(number) / name  # two can have one name
+                    path.parent.mkdir()
+                    path.write_bytes(content)
                     if is_video(path):
-                        clips.append(path)
+                        clips.append((path, own_name(name, content, self._names, clip=True)))
                     else:
-                        cross = self._button("", "times", f"Remove {name}", partial(self._remove_upload, name))
-                        self.uploads[name] = self._card(content, name, cross)
-                        self.references[name] = content
-                        sound.append(name)
+                        sound.append(self._add_upload(content, name))
                 except (ValueError, OSError) as error:
                     errors.append(str(error))
             self.gallery.children = [*self._samples, *self.uploads.values()]
             self.reference_choice.options = list(self.references)
-            for name in sound[:1]:
-                self.show_photo(files[name], name)
+            for session in sound[:1]:
+                self._color(session, [])
             colored = []
-            for path in clips:
+            for path, name in clips:
                 try:
-                    colored.append(self._color_clip(path))
+                    colored.append(self._color_clip(path, name))
                 except (ValueError, OSError, ModuleNotFoundError) as error:
                     errors.append(str(error))
         if errors:
             raise ValueError("; ".join([*errors, *(f"saved all the same: {path.absolute()}" for path in colored)]))
+
+    def _add_upload(self, content: bytes, name: str) -> Session:
+        """Make an uploaded photo's card and reference; one that came before keeps its own."""
+        session = self._open(content, name)
+        remove = partial(self._remove_upload, session.name)
+        cross = self._button("", "times", f"Remove {session.name}", remove)
+        self.uploads[session.name] = self._card(session, cross)
+        self.references[session.name] = content
+        return session
 
     def _remove_upload(self, name: str) -> None:
         del self.uploads[name]
@@ -160,18 +188,21 @@ class ColorizeDemo(W.VBox):
         if not text:
             raise ValueError("type the path of a photo first, or upload one")
         path = Path(text).expanduser()
-        (self._color_clip if is_video(path) else self.show_photo)(path)
+        if is_video(path):
+            self._color_clip(path, own_name(path.name, path, self._names, clip=True))
+        else:
+            self.show_photo(path)
 
-    def _color_clip(self, path: Path) -> Path:
-        """Color a clip into an MP4 file, show that, and return its path."""
+    def _color_clip(self, path: Path, name: str) -> Path:
+        """Color a clip into an MP4 file named after `name`, show that, and return its path."""
 
         def say(done: int, total: int) -> None:
-            self.status.say(f"Coloring {path.name}: frame {done} of {total or 'many'} …")
+            self.status.say(f"Coloring {name}: frame {done} of {total or 'many'} …")
 
         start, colorizer = time.perf_counter(), self.networks[self.network.value]
         options = {"saturation": self.saturation.value, "vividness": self.vividness.value, "restore": self.tone.value}
-        options["render_size"] = self.scale.value * colorizer.config.image_size
-        target = outputs_dir() / "demo" / colorized_name(path, clip=True)
+        options["render_size"] = render_size(colorizer, self.scale.value)
+        target = outputs_dir() / "demo" / colorized_name(name, clip=True)
         saved = colorize_video(path, target, colorizer, progress=False, on_frame=say, **options)
         is_small = saved.stat().st_size <= CLIP_BYTES
         self.clip.value, self.clip.layout.display = (saved.read_bytes(), None) if is_small else (b"", "none")
@@ -189,9 +220,9 @@ class ColorizeDemo(W.VBox):
         self._take_aim()
         self.status.reporting(partial(self._color, self.session, [*self.hints, self.aim]))()
 
-    def show_photo(self, photo: Photo, name: str = "photo") -> None:
+    def show_photo(self, photo: Photo, name: str | None = None) -> None:
         """Read, color and show a photo; when that fails, what was shown stays."""
-        self._color(Session(photo, name), [])
+        self._color(self._open(photo, name), [])
 
     def predict(self) -> None:
         """Color the photo at work as the controls say, and show it."""

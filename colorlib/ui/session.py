@@ -1,8 +1,11 @@
 """What the notebook's demo and the web page share: one photo at work, the networks, and what is drawn."""
 
+import functools
+import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from colorlib.photo import PHOTO_SUFFIXES, Photo, PhotoError, read_deep_photo, r
 SUFFIXES = (*PHOTO_SUFFIXES, *VIDEO_SUFFIXES)  # of files that can be uploaded
 PREVIEW = 640  # longest side of a picture that goes to the browser, px
 SWATCHES = 8  # of a palette, that can be changed
+WHOLE_PHOTOS = 2  # that stay in memory at their own size, of all sessions; 12 megapixels are 48 MB
+STRIDE = 32  # a palette's network halves its picture up to five times: other sizes would be padded
 NAMES = {  # what a person calls a color, by an example of CSS
     "gray": "gray", "tan": "beige", "peru": "brown", "darkorange": "orange", "indianred": "red",
     "palevioletred": "pink", "gold": "yellow", "darkkhaki": "olive", "olivedrab": "green", "mediumseagreen": "green",
@@ -30,25 +35,40 @@ NAMES = {  # what a person calls a color, by an example of CSS
 
 
 class Session:
-    """One photo at work: read once, colored on demand, shown small at any saturation, saved at its own size.
+    """One photo at work: colored on demand, shown small at any saturation, saved at its own size.
 
-    Its name, for messages and for what is saved, counts if it is not a path; a `PhotoError` starts with it.
+    It keeps a small picture alone: the photo is read again, by `whole`, when all of it is needed.
+    Its name, for messages and for what is saved, is the file's, unless one is given; a `PhotoError`
+    starts with it.
     """
 
-    def __init__(self, photo: Photo, name: str = "photo"):
-        self.source, self.name = photo, Path(photo).name if isinstance(photo, str | os.PathLike) else name
-        try:
-            self.photo = read_deep_photo(photo)
-        except PhotoError as error:
-            raise PhotoError(str(error).replace("the image", self.name, 1)) from error
-        seen = read_photo(self.photo)
-        self.size, self.image, self.small = seen.size, self.photo, shrink(seen, PREVIEW)
+    def __init__(self, photo: Photo, name: str | None = None):
+        is_path = isinstance(photo, str | os.PathLike)
+        self.source, self.name = photo, name or (Path(photo).name if is_path else "photo")
+        self.size: tuple[int, int] | None = None
+        seen = read_photo(self.whole(False))
+        self.size, self.small = seen.size, shrink(seen, PREVIEW)
         colorful = is_in_color(np.asarray(self.small))
         self.toned = colorful and is_toned(np.asarray(shrink(seen, 160)))
         self.in_color = colorful and not self.toned
         self.ab: Tensor | None = None
         self.swatches: list[tuple[str, float]] = []  # of the network's palette, see `swatch_codes`
-        self.seconds, self._look, self._asked = 0.0, None, None
+        self.seconds, self._restored, self._look, self._asked = 0.0, False, None, None
+
+    @functools.lru_cache(maxsize=WHOLE_PHOTOS)  # noqa: B019 (of all sessions together, so it is bounded)
+    def whole(self, restore: bool) -> Image.Image | np.ndarray:
+        """Read the photo at its own size, as `read_deep_photo` does; with `restore`, also its tones.
+
+        The last ones stay in memory, so that only who comes back to a photo waits for its file.
+        """
+        try:
+            photo = read_deep_photo(self.source)
+        except PhotoError as error:
+            raise PhotoError(str(error).replace("the image", self.name, 1)) from error
+        if self.size not in (None, read_photo(photo).size):
+            words = "has another size than when it was opened: open it again"
+            raise PhotoError(f"{self.name}: this file {words}")
+        return restore_tone(photo) if restore else photo
 
     def predict(
         self, colorizer: Colorizer, scale: int = 1, restore: bool = False, recolor: Sequence[tuple[str, str]] = (),
@@ -60,17 +80,18 @@ class Session:
         swatch, what it is and what it shall be; pairs of another palette, such as the last network's, do not count.
         """
         if (colorizer, restore) != self._look:
-            self.image = restore_tone(self.photo) if restore else self.photo
-            self.small = shrink(read_photo(self.image), PREVIEW)
+            image = self.whole(restore)
+            self.small = shrink(read_photo(image), PREVIEW)
             self.gray = add_color(self.small, torch.zeros(1, 2, 1, 1))
-            self.swatches = swatch_codes(colorizer.palette(self.image))
-            self._look, self._asked = (colorizer, restore), None
+            self.swatches = swatch_codes(colorizer.palette(image))
+            self._restored, self._look, self._asked = restore, (colorizer, restore), None
         is_mine = [code for code, _ in recolor] == [code for code, _ in self.swatches]
         options["recolor"] = [change for change in recolor if is_mine and change[0] != change[1]]
         asked = scale, options
         if asked != self._asked:
-            start, size = time.perf_counter(), int(scale) * colorizer.config.image_size
-            self.ab = colorizer.predict(self.image, render_size=size, **options)
+            image, start = self.whole(restore), time.perf_counter()
+            size = render_size(colorizer, scale)
+            self.ab = colorizer.predict(image, render_size=size, **options)
             self.seconds, self._asked = time.perf_counter() - start, asked
 
     def preview(self, saturation: float = 1.0) -> np.ndarray:
@@ -79,7 +100,7 @@ class Session:
 
     def save(self, folder: str | os.PathLike, saturation: float = 1.0) -> Path:
         """Write the colored photo at its own size, in its own format; return the path of the file."""
-        picture = add_color(self.image, self.ab, saturation)
+        picture = add_color(self.whole(self._restored), self.ab, saturation)
         return save_picture(Path(folder) / colorized_name(self.name), picture, self.source)
 
     def __str__(self) -> str:
@@ -99,6 +120,39 @@ class Networks(dict[str, Colorizer]):
     def __missing__(self, name: str) -> Colorizer:
         self[name] = Colorizer.from_run(self.runs[name], self.device)
         return self[name]
+
+
+def render_size(colorizer: Colorizer, scale: int) -> int:
+    """Tell how large a network's input is at `scale` times its own size, px: a multiple of STRIDE.
+
+    Its own size, at scale 1, stays what it was in training.
+    """
+    scale, own = int(scale), colorizer.config.image_size
+    return own if scale == 1 else round(scale * own / STRIDE) * STRIDE
+
+
+def own_name(name: str, photo: Photo, taken: dict[str, Hashable], clip: bool = False) -> str:
+    """Find a name for a photo or clip whose result is no other one's: of two "a.jpg", one is "a (2).jpg".
+
+    Whether capital or small letters does not count: not every file system tells them apart.
+
+    Args:
+        name: The name that it shall have, if that is free.
+        photo: What it is; the same one gets the same name again.
+        taken: What each result's name belongs to; the new one is added.
+        clip: Whether it is a clip.
+    """
+    if isinstance(photo, bytes):
+        identity = hashlib.sha256(photo).digest()
+    elif isinstance(photo, str | os.PathLike):
+        identity = os.path.abspath(photo)
+    else:
+        identity = id(photo)
+    stem, suffix = Path(name).stem, Path(name).suffix
+    for free in chain([name], (f"{stem} ({number}){suffix}" for number in count(2))):
+        result = colorized_name(free, clip).casefold()
+        if taken.setdefault(result, identity) == identity:
+            return free
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:

@@ -13,9 +13,11 @@ from PIL import Image
 
 from colorlib.checkpoint import save_model
 from colorlib.colorize import Colorizer, Hint
+from colorlib.colorize.video import VIDEO_SUFFIXES
 from colorlib.config import Config
 from colorlib.data import sample_photos
 from colorlib.model import UNet
+from colorlib.photo import PHOTO_SUFFIXES
 from colorlib.ui import ColorizeDemo
 
 CONFIG = Config(width=4, depth=4, image_size=32)
@@ -130,6 +132,38 @@ def test_several_uploads_at_once_join_the_gallery(demo):
     assert len(faces(demo)) == 3
 
 
+def test_two_photos_of_one_name_are_two_all_along(demo, colorizer, outputs, tmp_path):
+    pictures = [blobs(1), blobs(2, 30, 50), blobs(3, 20, 50)]
+    upload(demo.upload, {"a.png": png(pictures[0])})
+    demo.save.click()
+    upload(demo.upload, {"A.PNG": png(pictures[1])})
+    demo.save.click()
+    Image.fromarray(pictures[2]).save(tmp_path / "a.png")
+    demo.path.value = str(tmp_path / "a.png")
+    demo.open_path.click()
+    demo.save.click()
+    assert "Saved a (3)-colorized.png" in demo.status.value
+    names = ["a-colorized.png", "A (2)-colorized.png", "a (3)-colorized.png"]
+    for name, picture in zip(names, pictures, strict=True):
+        saved = np.asarray(Image.open(outputs / "demo" / name))
+        assert np.array_equal(saved, colorizer.colorize(picture)), name
+    assert list(demo.uploads) == ["a.png", "A (2).PNG"]
+    assert {"a.png", "A (2).PNG"} <= set(demo.reference_choice.options)
+    assert demo.references["A (2).PNG"] == png(pictures[1])
+    upload(demo.upload, {"rocket.jpg": png(pictures[0])})  # the name of a sample
+    assert demo.session.name == "rocket (2).jpg" and isinstance(demo.references["rocket.jpg"], Path)
+
+
+def test_uploads_that_the_server_drops_are_spoken_of_before(demo):
+    """The kernel hears nothing of them, in no version of ipywidgets."""
+    words = [w.value for w in everything_in(demo) if isinstance(w, ipywidgets.HTML)]
+    assert sum("Nothing happens after an upload?" in text and "type its path" in text for text in words) == 1
+
+
+def test_all_photos_and_clips_can_be_chosen(demo):
+    assert set(demo.upload.accept.split(",")) == {*PHOTO_SUFFIXES, *VIDEO_SUFFIXES}
+
+
 def test_the_path_box(demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(blobs(0, 12, 34)).save("photo in quotes.png")
@@ -205,7 +239,10 @@ def test_clips_are_colored_as_files_and_shown(demo, outputs, tmp_path, monkeypat
     demo.path.value = str(tmp_path / "film.mov")
     Path(demo.path.value).write_bytes(b"film")
     demo.open_path.click()
-    assert "Saved film.mov-colorized.mp4" in demo.status.value and demo.clip.layout.display == "none", "it is too large"
+    assert "Saved film (2).mov-colorized.mp4" in demo.status.value, "the upload's result stays"
+    assert demo.clip.layout.display == "none", "it is too large"
+    demo.open_path.click()
+    assert "Saved film (2).mov-colorized.mp4" in demo.status.value, "the same clip once more"
 
 
 def test_a_reference_and_a_closer_look(demo, colorizer):

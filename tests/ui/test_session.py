@@ -1,6 +1,8 @@
 """What the faces share: a photo at work, the networks that can be chosen, and what is drawn."""
 
+import gc
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from PIL import Image
 from colorlib.colorize import Colorizer, Hint, add_color, restore_tone
 from colorlib.config import Config
 from colorlib.palette import Palette
+from colorlib.photo import PhotoError
 from colorlib.ui import Session, draw_hints, wipe
-from colorlib.ui.session import PREVIEW, color_name, swatch_codes
+from colorlib.ui.session import PREVIEW, WHOLE_PHOTOS, color_name, own_name, render_size, swatch_codes
 
 CONFIG = Config(width=4, depth=4, image_size=32)
 
@@ -27,7 +30,7 @@ def test_a_photo_is_colored_shown_small_and_saved_whole(colorizer, tmp_path):
     file = io.BytesIO()
     Image.fromarray(blobs(0, 500, 900)).save(file, "JPEG")
     session = Session(file.getvalue(), "lake.jpg")
-    assert session.image.size == (900, 500) and session.small.size == (PREVIEW, 356) and session.ab is None
+    assert session.size == (900, 500) and session.small.size == (PREVIEW, 356) and session.ab is None
     session.predict(colorizer)
     assert session.seconds > 0 and session.ab.shape == (1, 2, 32, 32) and session.swatches == []
     assert np.array_equal(session.preview(0.5), add_color(session.small, session.ab, 0.5))
@@ -39,7 +42,46 @@ def test_a_photo_is_colored_shown_small_and_saved_whole(colorizer, tmp_path):
     assert saved == tmp_path / "new" / "lake-colorized.jpg"
     with Image.open(saved) as picture:
         assert picture.format == "JPEG" and picture.size == (900, 500)
-        assert np.abs(np.asarray(picture).astype(int) - add_color(session.image, session.ab, 0.5)).mean() < 4
+        assert np.abs(np.asarray(picture).astype(int) - add_color(file.getvalue(), session.ab, 0.5)).mean() < 4
+
+
+def test_only_the_last_photos_stay_in_memory_at_their_own_size(colorizer, tmp_path):
+    sessions = []
+    for number in range(WHOLE_PHOTOS + 2):
+        Image.fromarray(blobs(number, 20, 700)).save(tmp_path / f"{number}.png")
+        sessions.append(Session(tmp_path / f"{number}.png"))
+        sessions[-1].predict(colorizer)
+    for session in sessions:
+        pictures = [kept for kept in vars(session).values() if hasattr(kept, "size")]
+        assert max(max(np.shape(picture)) for picture in pictures) <= PREVIEW
+    held = [kept for kept in gc.get_objects() if type(kept) is Image.Image and kept.size == (700, 20)]
+    assert len(held) <= WHOLE_PHOTOS
+    for session in sessions:  # read again
+        saved = np.asarray(Image.open(session.save(tmp_path / "out")))
+        assert np.array_equal(saved, colorizer.colorize(session.source))
+    Image.fromarray(blobs(0, 30, 700)).save(sessions[0].source)
+    with pytest.raises(PhotoError, match=r"0\.png: this file has another size .*: open it again"):
+        sessions[0].save(tmp_path / "out")
+    sessions[0].source.unlink()
+    with pytest.raises(FileNotFoundError):
+        sessions[0].save(tmp_path / "out")
+
+
+def test_each_photo_has_a_result_of_its_own():
+    taken = {}
+    names = [("a.jpg", b"1"), ("a.jpg", b"2"), ("A.JPG", b"3"), ("a.jpg", b"1"), ("a (2).jpg", b"4")]
+    given = [own_name(name, content, taken) for name, content in names]
+    assert given == ["a.jpg", "a (2).jpg", "A (3).JPG", "a.jpg", "a (2) (2).jpg"]
+    assert own_name("a.png", b"5", taken) == "a.png", "whose result is a PNG"
+    assert own_name("a.jpg", "one/a.jpg", taken) == own_name("a.jpg", Path("one/a.jpg"), taken) == "a (4).jpg"
+    assert own_name("a.gif", b"6", taken) == own_name("a.gif", b"7", taken, clip=True) == "a.gif"
+    assert own_name("a.gif", b"8", taken, clip=True) == "a (2).gif"
+
+
+def test_a_network_looks_at_its_own_size_or_at_a_multiple_of_32():
+    own = {size: Colorizer(Constant(0.0, 0.0), Config(width=4, depth=4, image_size=size)) for size in (16, 96, 100)}
+    sizes = {size: [render_size(colorizer, scale) for scale in (1, 2, 3.0, 4)] for size, colorizer in own.items()}
+    assert sizes == {16: [16, 32, 64, 64], 96: [96, 192, 288, 384], 100: [100, 192, 288, 384]}
 
 
 def test_a_toned_print_is_no_photo_in_color_and_can_be_restored(colorizer, tmp_path):
