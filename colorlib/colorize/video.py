@@ -43,9 +43,9 @@ HDR = (16, 18)  # FFmpeg's numbers of the curves PQ and HLG
 TRUST = 0.1  # difference in scaled L, 5 units of L*, at which a moved color counts e⁻¹ of its share
 CUT = 0.5  # mean trust below which a frame begins a new scene
 SCENE_SIZE = 64  # side of the square in which frames are compared when tones are restored, px
-# seconds and share of frames that a file may lack of what it says that it has, without a word: ends
-# of sounds, what a phone cut away
-CUT_OFF, MISSING = 1.0, 0.1
+# seconds, and share of the frames, by which a clip may differ from what its file says without a word:
+# sounds end later than pictures, phones cut something away
+OFF, MISSING = 0.5, 0.1
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -181,9 +181,9 @@ def colorize_video(
         bar = tqdm(painted, total=total or None, desc=src.name, unit="frame", disable=not progress)
         # how long a frame is shown if nothing tells, in units of its times
         usual = max(1, round(1 / (moving.time_base * (moving.average_rate or 25))))
-        last = -usual
+        last, duration = -usual, usual
         for done, frame in enumerate(bar, start=1):
-            frame.duration = frame.duration or usual
+            frame.duration = duration = frame.duration or usual
             # MP4 wants times that rise: those of H.264 in an AVI may not
             last = frame.pts = last + usual if frame.pts is None else max(frame.pts, last + 1)
             with _in_words(src.name):
@@ -192,7 +192,7 @@ def colorize_video(
                 on_frame(done, total)
         with _in_words(src.name):
             out.mux(shown.encode())
-        notes = _notes(film, moving, faults)
+        notes = _notes(film, moving, faults, float((last + duration) * moving.time_base))
     for note in notes:
         on_note(f"{src.name}: {note}")
     return dst
@@ -258,9 +258,6 @@ def _decode(
     moving.thread_type = "AUTO"
     start = max(0, film.start_time or 0)  # recordings of broadcasts begin at any time
     for packet in _packets(film, [moving, *pass_on], faults):
-        if packet.pts is not None and packet.time_base:
-            ends = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            faults["milliseconds"] = max(faults["milliseconds"], round(1000 * ends))
         shift = round(Fraction(start, av.time_base) / (packet.time_base or 1))
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts = None if packet.dts is None else packet.dts - shift
@@ -316,12 +313,12 @@ def _scene_ends(images: Iterable[Image.Image], colorizer: Colorizer) -> list[tup
     return [max(scene)[1] for scene in scenes for _ in scene]
 
 
-def _notes(film: Any, moving: Any, faults: Counter[str]) -> list[str]:
-    """Sentences on what is lost of a clip, or looks wrong in the result."""
+def _notes(film: Any, moving: Any, faults: Counter[str], seconds: float) -> list[str]:
+    """Sentences on what is lost of a clip, or looks wrong in the result, which lasts so many seconds."""
     import av
 
-    seconds, promised = faults["milliseconds"] / 1000, (film.duration or 0) / av.time_base
-    promised += max(0, film.start_time or 0) / av.time_base
+    promised = (film.duration or 0) / av.time_base
+    differs = promised and abs(promised - seconds) > OFF
     decoded, told = faults["decoded"], moving.frames
     others = Counter(
         stream.type
@@ -332,12 +329,12 @@ def _notes(film: Any, moving: Any, faults: Counter[str]) -> list[str]:
     )
     if hasattr(film, "chapters"):  # not of an old PyAV
         others["chapter"] = len(film.chapters())
-    cut_off = faults["unreadable"] or promised - seconds > CUT_OFF
     notes = {
         f"{decoded} of {told} frames could be decoded": decoded < (1 - MISSING) * told,
         f"{faults['packets']} damaged packets were left out": faults["packets"],
         f"{faults['frames']} damaged frames were colored as they are": faults["frames"],
-        f"it may be cut off: {seconds:.1f} of {promised:.1f} seconds could be read": cut_off,
+        "it cannot be read up to its end": faults["unreadable"],
+        f"its frames last {seconds:.1f} s, its file says {promised:.1f} s: it may be cut off or damaged": differs,
         "it is HDR, the result is not: it may look flat": moving.codec_context.color_trc in HDR,
         "it is interlaced: where it moves, edges look like combs": faults["interlaced"],
         f"left behind: {', '.join(f'{kind} ({count})' for kind, count in (+others).items())}": +others,
@@ -374,6 +371,8 @@ def _add_picture(out: Any, moving: Any, first: Any) -> Any:
 
 def _add_sound(out: Any, sound: Any) -> Callable[[Any], list[Any]]:
     """Make a function that turns packets of a clip's sound into those of the new one: as they are, or as AAC."""
+    import av
+
     name = sound.codec_context.codec.canonical_name
     is_copied = name in SOUNDS and (name != "mp3" or sound.rate >= 16000)  # slower ones do not go into an MP4
     rate = sound.rate if sound.rate in AAC_RATES else 48000
@@ -384,10 +383,19 @@ def _add_sound(out: Any, sound: Any) -> Callable[[Any], list[Any]]:
     if name := sound.metadata.get("name"):  # MP4's own word for it
         heard.metadata.setdefault("title", name)
 
+    converters: dict[tuple, Any] = {}
+
+    def encode(frame: Any) -> list[Any]:
+        # a broadcast's sound may change between stereo and more channels: each kind is converted by its own
+        kind = frame.format.name, frame.layout.name, frame.sample_rate
+        if kind not in converters:
+            converters[kind] = av.AudioResampler("fltp", layout, rate)
+        return [part for same in converters[kind].resample(frame) for part in heard.encode(same)]
+
     def pass_on(packet: Any) -> list[Any]:
         if not is_copied:
-            frames = [*packet.decode(), *([] if packet.size else [None])]  # the last packet is an empty one
-            return [part for frame in frames for part in heard.encode(frame)]
+            parts = [part for frame in packet.decode() for part in encode(frame)]
+            return parts if packet.size else parts + heard.encode()  # the last packet is an empty one
         if packet.dts is None:
             return []
         packet.stream = heard

@@ -132,7 +132,7 @@ def test_damage_at_the_beginning_is_survived_too(tmp_path, restore):
 
 @pytest.mark.parametrize(("name", "share"), [("a.mkv", 0.7), ("a.avi", 0.8), ("a.flv", 0.6)])
 def test_half_a_clip_is_not_called_whole(tmp_path, monkeypatch, name, share):
-    monkeypatch.setattr(video, "CUT_OFF", 0.2)
+    monkeypatch.setattr(video, "OFF", 0.2)
     codec = "flv" if name == "a.flv" else "mpeg4"
     pictures = [blobs(number, 48, 64) for number in range(12)]
     path = make_clip(tmp_path / name, codec, None, pictures=pictures)
@@ -143,7 +143,7 @@ def test_half_a_clip_is_not_called_whole(tmp_path, monkeypatch, name, share):
     assert 2 < count < 10
     if name == "a.avi":  # this format tells their number
         assert f"a.avi: {count} of 12 frames could be decoded" in notes
-    assert "it may be cut off: 0." in notes[-1] and "seconds could be read" in notes[-1]
+    assert f"its frames last {count / 10} s, its file says 1." in notes[-1]
 
 
 @pytest.mark.parametrize("error", [AttributeError("x"), KeyError("x"), IndexError("x"), av.FFmpegError(1, "x")])
@@ -256,6 +256,20 @@ def test_a_clip_keeps_what_it_says_about_itself_and_its_other_sounds(tmp_path):
     with av.open(again) as film:
         assert film.metadata["comment"].count(NOTE) == 1, "not once more for each time"
         assert film.streams.audio[1].metadata.get("name") == titles[1]
+
+
+def test_a_sound_may_change_its_channels_on_the_way(tmp_path):
+    with av.open(make_clip(tmp_path / "a.avi", "mpeg4", "mp2")) as film, av.open(tmp_path / "a.mp4", "w") as out:
+        pass_on = video._add_sound(out, film.streams.audio[0])
+        kinds = ("mono", 48000), ("5.1", 48000), ("stereo", 44100), ("mono", 48000)
+        for number, (layout, rate) in enumerate(kinds):
+            channels = av.AudioLayout(layout).nb_channels
+            frame = av.AudioFrame.from_ndarray(np.zeros((channels, rate // 10), np.float32), "fltp", layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, number * rate // 10, Fraction(1, rate)
+            out.mux(pass_on(SimpleNamespace(decode=lambda frame=frame: [frame], size=1)))
+        out.mux(pass_on(SimpleNamespace(decode=list, size=0)))
+    with av.open(tmp_path / "a.mp4") as film:
+        assert sum(frame.samples for frame in film.decode(audio=0)) == pytest.approx(0.4 * 48000, abs=2048)
 
 
 def test_what_the_result_cannot_show_is_said(tmp_path):
