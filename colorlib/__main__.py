@@ -4,17 +4,18 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Color photos and clips from the command line (see `--help`), and say what became of them.
 
-    Returns the exit status: 0 if all went well, 1 if photos failed, 2 if nothing could begin, 130 after Ctrl-C.
+    Returns the exit status: 0 if all went well, 1 if photos failed, 2 if nothing could begin, 130 after Ctrl-C or
+    SIGTERM.
     """
     parser = argparse.ArgumentParser(prog="python -m colorlib", description="Give photos and clips colors.")
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, clips, and folders of them")
-    parser.add_argument("-o", "--out", required=True, help="folder for the results, name-colorized.jpg and so on")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="photos, clips, and folders of them; * and ? work")
+    out = "folder for the results, name-colorized.jpg and so on (default: %(default)s, here)"
+    parser.add_argument("-o", "--out", default="colorized", help=out)
     parser.add_argument("--saturation", type=float, default=1.0, help="strength of the colors; 0: gray (default: 1)")
     parser.add_argument("--vividness", type=float, help="from mean (0) to likeliest color (1; default: the run's)")
     parser.add_argument("--render-size", type=int, help="side in which the network sees the photo, px")
@@ -35,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sources, folder, run = (options.pop(name) for name in ("photos", "out", "run"))
     try:
         from colorlib.colorize import Colorizer, Hint, colorize_folder  # seconds, in which Ctrl-C may come
+        from colorlib.system import stop_as_ctrl_c_does
 
+        stop_as_ctrl_c_does()
         options["hints"] = [Hint(float(x), float(y), color) for x, y, color in options.pop("hint")]
         result = colorize_folder(sources, folder, Colorizer.from_run(run), **options)
     except KeyboardInterrupt:
@@ -45,11 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     counts = f"{len(result.done)} colored, {len(result.skipped)} there already, {len(result.failed)} failed"
-    print(f"{counts}; the results are in {Path(folder).expanduser().resolve()}")
+    print(f"{counts}; the results are in {result.folder}")
     if result.skipped:
         print("those there already keep the settings that they were made with; --overwrite colors them anew")
     if result.sheet:
         print(f"contact sheet: {result.sheet}")
+    if earlier := result.left_out.pop("earlier result", 0):
+        print(f"left out, as results of earlier calls: {earlier}")
     if result.left_out:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(result.left_out.items()))
         print(f"left out, as no photos or clips: {kinds}")

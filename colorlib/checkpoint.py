@@ -140,7 +140,7 @@ class RunRecorder:
     def __init__(self, run: Path, state: Any, split: Mapping[str, Sequence[Path]], examples: dict[str, Tensor]):
         self.run, self.state, self.examples = run, state, examples
         if rank() == 0:
-            remove_leftovers(run)
+            remove_leftovers(run, below=True)
             write_text(run / "config.json", state.config.to_json())
             write_text(run / "split.json", json.dumps(_relative(split), indent=1) + "\n")
             environment = describe_environment() | {"trained_on": str(state.device), "precision": state.precision}

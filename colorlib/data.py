@@ -1,10 +1,13 @@
 """Photos: find them, split them, serve them as batches of L and ab on the device, in random views."""
 
+import errno
 import math
 import os
 import random
 import re
-from collections.abc import Iterable, Sequence
+import stat
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -45,20 +48,67 @@ def sample_photos(kind: str = "color") -> list[Path]:
     return found
 
 
-def find_images(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUFFIXES) -> list[Path]:
+def find_files(folder: str | os.PathLike, on_error: Callable[[OSError], None]) -> list[Path]:
+    """Find all files in a folder and the folders below it, sorted; hidden ones are left out.
+
+    Linked folders are entered like others, but each folder only once. `on_error` gets a folder that
+    cannot be read, and a link that leads to a folder above.
+    """
+    root = os.path.realpath(folder)
+    above = {str(parent) for parent in Path(root).parents}
+    found, seen, pending = [], set(), [str(folder)]
+    while pending:  # links come last, so that what they lead to keeps its own name if it has one
+        for place, folders, names in os.walk(pending.pop(0), onerror=on_error):
+            real = os.path.realpath(place)
+            if real in above:
+                on_error(OSError(errno.ELOOP, "a link to a folder above, not entered", place))
+            if real in above | seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+            inside = [os.path.join(place, name) for name in folders]
+            pending += [path for path in inside if os.path.islink(path)]
+            found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def find_images(
+    folder: str | os.PathLike,
+    suffixes: Sequence[str] = PHOTO_SUFFIXES,
+    on_error: Callable[[OSError], None] | None = None,
+) -> list[Path]:
     """Find all photos in a folder and the folders below it, sorted, by their suffixes; hidden ones are left out.
 
-    `OSError` if the folder is missing or a file, `ValueError` if it holds no photo.
+    `on_error` gets each folder or file that cannot be read; by default, a warning tells of it. `OSError` if the folder
+    is missing or a file, `ValueError` if it holds no photo.
     """
-    folder = Path(folder).expanduser()
+    if not os.fspath(folder):
+        raise ValueError("the path of the folder is empty: give one, such as . for the working directory")
+    folder = Path(os.path.expanduser(folder))
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {folder}: check the spelling, or unpack your photos there")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: give the folder that it lies in")
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()]
-    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    errors: list[OSError] = []
+    found = []
+    for path in find_files(folder, errors.append):
+        if path.suffix.lower() in suffixes:
+            try:
+                if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait forever
+                    raise OSError(errno.EINVAL, "a pipe, a socket or a device, no file", str(path))
+                found.append(path)
+            except OSError as error:
+                errors.append(error)
+    told = [f"{error.filename}: {error.strerror}" for error in errors]
     if not found:
-        raise ValueError(f"no photo in {folder}: put files that end in {', '.join(suffixes)} there")
+        reason = f" ({told[0]})" if told else ""
+        raise ValueError(f"no photo in {folder}{reason}: put files that end in {', '.join(suffixes)} there")
+    for error, words in zip(errors, told, strict=True):
+        if on_error:
+            on_error(error)
+        else:
+            warnings.warn(f"left out: {words}", stacklevel=2)
     return found
 
 

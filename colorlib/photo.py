@@ -53,6 +53,8 @@ def open_image(source: Photo) -> Iterator[Image.Image]:
         source = io.BytesIO(source)
     elif is_path and os.path.isdir(source):
         raise PhotoError(f"{os.fspath(source)!r} is a folder: give the path of one photo")
+    elif is_path and os.path.exists(source) and not os.path.isfile(source):  # reading a pipe would wait forever
+        raise PhotoError(f"{name} is a pipe, a socket or a device: give the path of one photo")
     elif not is_path and not isinstance(source, Image.Image):
         raise PhotoError(f"expected a path, a file's bytes, a Pillow image or an array, got {type(source).__name__}")
     try:

@@ -25,6 +25,7 @@ from colorlib.losses import ColorLoss
 from colorlib.model import UNet
 from colorlib.system import distributed as dist
 from colorlib.system.environment import cache_dir, pick_device, pick_precision, used_memory
+from colorlib.system.signals import stop_as_ctrl_c_does
 
 Batches = Iterable[dict[str, Tensor]]
 OnEpoch = Callable[[pd.DataFrame, Path], None]
@@ -308,6 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind |= {"choices": field.metadata["choices"]} if "choices" in field.metadata else {}
         settings.add_argument("--" + field.name.replace("_", "-"), help=field.metadata["help"], default=None, **kind)
     options = vars(parser.parse_args(arguments))
+    stop_as_ctrl_c_does()
     given = {field.name: options[field.name] for field in fields if options[field.name] is not None}
     torch.backends.cudnn.benchmark = True  # all batches have one size: let a GPU find its fastest convolutions once
     try:

@@ -1,5 +1,6 @@
 """What all tests share: a quiet, private surrounding, small photos, and settings that train in milliseconds."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -52,6 +53,18 @@ def files(folder: Path) -> list[str]:
 def assert_same(a, b) -> None:
     """Two states, of tensors, numbers, lists and dicts, are equal bit for bit."""
     torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@contextlib.contextmanager
+def small_disk(limit: int):
+    """Let no file grow beyond so many bytes, as on a full disk: the last write is cut short, the next one fails."""
+    resource = pytest.importorskip("resource")  # not on Windows
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def torchrun(*arguments: str, folder: Path | None = None) -> str:

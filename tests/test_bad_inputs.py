@@ -69,12 +69,18 @@ def foreign_weights(path, **metadata):
 
 
 def save_and_fail(folder, monkeypatch, code):
-    def fail(self, path, **_):
-        written(path, b"half a picture")
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(code, os.strerror(code))))
     save_picture(folder / "out" / "a.jpg", PHOTO)
+
+
+def pipe(path):
+    os.mkfifo(path)
+    return path
+
+
+def circle(link):
+    link.symlink_to(link)
+    return link
 
 
 color = COLORIZER.colorize
@@ -92,6 +98,7 @@ def hint(*values):
 BAD = {
     "no file": (lambda f, _: color(f / "none.jpg"), FileNotFoundError, "there is no photo .*none.jpg.*check the path"),
     "a folder": (lambda f, _: color(f), PhotoError, "is a folder: give the path of one photo"),
+    "a pipe": (lambda f, _: color(pipe(f / "a.jpg")), PhotoError, "a.jpg is a pipe, a socket or a device: give the pa"),
     "an empty file": (lambda f, _: color(written(f / "a.jpg", b"")), PhotoError, "a.jpg: not an image file"),
     "bytes of a text": (lambda f, _: color(b"Dear diary"), PhotoError, "the image: not an image file"),
     "half a JPEG": (lambda f, _: color(half(f / "a.jpg")), PhotoError, "a.jpg: broken image file .*truncated"),
@@ -140,6 +147,18 @@ BAD = {
     "no permission": (lambda f, m: save_and_fail(f, m, errno.EACCES), SaveError, "Permission denied.*another folder"),
     "a full disk": (lambda f, m: save_and_fail(f, m, errno.ENOSPC), SaveError, "No space left on device.*make room"),
     "a folder without photos": (lambda f, _: colorize_folder(f, f / "out", COLORIZER), ValueError, "no photo in"),
+    "a path of nothing": (lambda f, _: colorize_folder("", f / "out", COLORIZER), ValueError, "a photo is empty"),
+    "results nowhere": (lambda f, _: colorize_folder(f, "", COLORIZER), ValueError, "results' folder is empty"),
+    "photos of nowhere": (lambda f, _: find_images(""), ValueError, "path of the folder is empty: give"),
+    "a home of nobody": (lambda f, _: colorize_folder(f, "~no.body/out", COLORIZER), ValueError,
+                         "no user has the home ~no.body: give another folder, or ./~no.body/out"),
+    "photos of nobody": (lambda f, _: find_images("~no.body"), FileNotFoundError, "there is no folder ~no.body"),
+    "results in a circle": (lambda f, _: colorize_folder(written(f / "a.bmp", b""), circle(f / "out"), COLORIZER),
+                            ValueError, "out: Too many levels of symbolic links: give another folder"),
+    "results below a file": (lambda f, _: colorize_folder(written(f / "a.bmp", b""), f / "a.bmp" / "out", COLORIZER),
+                             ValueError, "out: Not a directory: give another folder"),
+    "wildcards for nothing": (lambda f, _: colorize_folder(f / "*.jpg", f / "out", COLORIZER), FileNotFoundError,
+                              "there is no photo or folder '.*[*].jpg'"),
     "a file for a folder": (lambda f, _: find_images(written(f / "a.txt", b"")), NotADirectoryError, "a.txt is a file"),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import random
 from pathlib import Path
 
@@ -56,6 +57,26 @@ def test_find_images_is_recursive_sorted_and_goes_by_suffix(tmp_path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     assert data.find_images(str(folder)) == sorted(folder / name for name in wanted)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links and pipes")
+def test_find_images_enters_linked_folders_once_and_warns_of_what_cannot_be_read(tmp_path):
+    for name in ("photos/a/1.jpg", "elsewhere/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    folder = tmp_path / "photos"
+    for name, target in {"0": "a", "b": "../elsewhere", "c": "../elsewhere", "up": "..", "3.jpg": "gone.jpg"}.items():
+        (folder / name).symlink_to(target)
+    os.mkfifo(folder / "4.jpg")
+    with pytest.warns(UserWarning) as told:
+        assert data.find_images(folder) == [folder / "a" / "1.jpg", folder / "b" / "2.jpg"]
+    words = ["4.jpg: a pipe, a socket or a device, no file", "3.jpg: No such file or directory"]
+    words += ["up: a link to a folder above, not entered"]
+    assert sorted(str(warning.message) for warning in told) == sorted(f"left out: {folder / word}" for word in words)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "a.jpg").symlink_to("gone.jpg")
+    with pytest.raises(ValueError, match=r"no photo in .*empty/a.jpg: No such file or directory"):
+        data.find_images(tmp_path / "empty")
 
 
 def test_find_photos_prefers_the_folder_then_coco_then_the_samples(tmp_path, photo_folder, photos, monkeypatch):

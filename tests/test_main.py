@@ -1,8 +1,10 @@
 """`python -m colorlib`: the command line."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,10 +15,12 @@ from PIL import Image
 
 import colorlib
 from colorlib import __main__ as command
+from colorlib import train
 from colorlib.checkpoint import BEST, save_model
 from colorlib.colorize import Colorizer, Hint
 from colorlib.config import Config
 from colorlib.model import UNet
+from colorlib.system import replacing
 
 
 @pytest.fixture
@@ -74,6 +78,41 @@ def test_ctrl_c_says_how_to_go_on(photo, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("colorlib.colorize.colorize_folder", Mock(side_effect=KeyboardInterrupt))
     assert command.main([str(photo), "-o", str(tmp_path / "out")]) == 130
     assert "the same command goes on where it stopped" in capsys.readouterr().err
+
+
+def test_without_a_folder_for_the_results_and_with_results_among_the_photos(photo, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["?.png"]) == 0 and (tmp_path / "colorized" / "a-colorized.png").is_file()
+    assert "expanded" not in capsys.readouterr().err
+    assert command.main(["."]) == 0
+    assert "1 there already" in (said := capsys.readouterr().out)
+    assert "left out, as results of earlier calls: 2\n" in said
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process to stop")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("main", "where"), [(command.main, "colorlib.colorize.colorize_folder"), (train.main, "colorlib.train.fit")]
+)
+def test_a_request_to_end_is_as_ctrl_c(photo, tmp_path, monkeypatch, main, where, name):
+    """Both programs leave nothing half written."""
+
+    def interrupted(*_, **__):
+        with replacing(tmp_path / "half.png") as temporary:
+            temporary.touch()
+            os.kill(os.getpid(), getattr(signal, name))
+            time.sleep(10)
+
+    monkeypatch.setattr(where, interrupted)
+    if (child := os.fork()) == 0:
+        status = 1
+        try:
+            signal.signal(getattr(signal, name), signal.SIG_DFL)  # in case that another test has begun a program
+            status = main([str(photo)] if main == command.main else ["--run", "one"])
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 @pytest.mark.slow

@@ -1,9 +1,14 @@
 """Whole folders: each photo and clip colored into a file of its own, bad ones listed last, interrupts picked up."""
 
+import glob
+import mmap
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +17,17 @@ from PIL import ImageOps
 from tqdm import tqdm
 
 from colorlib.colorize.colorizer import Colorizer
-from colorlib.colorize.export import colorized_name, save_picture
+from colorlib.colorize.export import NOTE, colorized_name, save_picture
 from colorlib.colorize.video import VIDEO_SUFFIXES, SteadyColors, colorize_video, is_video
-from colorlib.data import find_images
+from colorlib.data import find_files, find_images
 from colorlib.photo import PHOTO_SUFFIXES, count_pictures, read_deep_photo, read_photo
 from colorlib.plots import sample_grid
+from colorlib.system import remove_leftovers
 
 SHEET = "contact-sheet-colorized.jpg"  # by its name, no later call takes it for a photo
+KINDS = PHOTO_SUFFIXES + VIDEO_SUFFIXES
+EARLIER = "earlier result"  # among what is left out
+FAILURES = (ValueError, OSError, RuntimeError, MemoryError, ModuleNotFoundError)  # of one file
 SHEET_PHOTOS, COLUMNS, CELL = 60, 3, 192  # photos on it, at most; pairs in a row; side of a picture, px
 
 
@@ -26,12 +35,21 @@ SHEET_PHOTOS, COLUMNS, CELL = 60, 3, 192  # photos on it, at most; pairs in a ro
 class FolderResult:
     """What became of the photos: of each its result, or why it failed."""
 
+    folder: Path  # of the results
     done: dict[Path, Path] = field(default_factory=dict)
     skipped: dict[Path, Path] = field(default_factory=dict)  # results that were there before
     failed: dict[Path, str] = field(default_factory=dict)
     notes: dict[Path, str] = field(default_factory=dict)  # what else is to say of some
-    left_out: Counter[str] = field(default_factory=Counter)  # suffixes of files that are no photos; how many there are
+    left_out: Counter[str] = field(default_factory=Counter)  # suffixes of files that are no photos, and `EARLIER`
     sheet: Path | None = None  # the contact sheet, if there is anything to show
+
+    def fail(self, error: OSError) -> None:
+        """Take down why a file or a folder cannot be read."""
+        self.failed[Path(error.filename)] = _reason(error)
+
+    def note(self, photo: Path, words: str) -> None:
+        """Take down something else that is to say of a photo."""
+        self.notes[photo] = "; ".join([*filter(None, [self.notes.get(photo)]), words])
 
 
 def colorize_folder(
@@ -40,46 +58,47 @@ def colorize_folder(
 ) -> FolderResult:  # fmt: skip
     """Color all photos and clips of a folder, and of the folders below it, into another one; bad ones stop nothing.
 
-    `src` may also be a file, or several files and folders. `dst` gets a file for each, see `colorized_name`, in the
-    same subfolders, and a contact sheet of the photos. Without `overwrite`,
-    what is there already is skipped, so that an interrupted call can be repeated. The colorizer is the release by
-    default; the options are those of `Colorizer.colorize`. `steadiness` is for clips, see `colorize_video`.
+    `src` may also be a file, or several files and folders, with wildcards. `dst` gets a file for each, see
+    `colorized_name`, in the same subfolders, and a contact sheet of the photos; where two photos would get the same
+    file, the second one gets a number. Without `overwrite`, what is there already is skipped, so that an interrupted
+    call can be repeated; what a killed one left half written is deleted. Results of earlier calls among the photos
+    are left out. The colorizer is the release by default; the options are those of `Colorizer.colorize`. `steadiness`
+    is for clips, see `colorize_video`.
 
     Raises:
-        ValueError: If an option is out of its range, or a folder has no photo; `FileNotFoundError` if there is none;
-            `NotADirectoryError` if `dst` is a file.
+        ValueError: If an option is out of its range, a path is empty, or a folder has no photo; `FileNotFoundError` if
+            there is none; `NotADirectoryError` if `dst` is a file.
     """
-    dst, result = Path(dst).expanduser().resolve(), FolderResult()
-    taken = {dst / SHEET: "the contact sheet"}
-    if dst.exists() and not dst.is_dir():
-        raise NotADirectoryError(f"{dst} is a file: give a folder for the results")
-    jobs = list(_jobs([src] if isinstance(src, str | os.PathLike) else src, dst, result.left_out))
+    dst = _results_folder(dst)
+    result = FolderResult(dst)
+    jobs = _jobs(list(_sources([src] if isinstance(src, str | os.PathLike) else src)), result)
     colorizer = colorizer or Colorizer.from_run()
     if options.get("reference") is not None:
         options["reference"] = read_photo(options["reference"])  # once
     SteadyColors(steadiness)  # wrong options end here, not once for each photo
     colorizer.colorize(np.zeros((1, 1, 3), np.uint8), **options)
-    for photo, target in tqdm(jobs, desc="coloring", unit="file", disable=not progress):
-        if taken.setdefault(target, photo) != photo:
-            result.failed[photo] = f"{target.name} is already the result of {taken[target]}: color one elsewhere"
-        elif target.exists() and not overwrite:
-            result.skipped[photo] = target
-        else:
-            try:
-                if target.suffix == ".mp4":
-                    colorize_video(photo, target, colorizer, progress=progress, steadiness=steadiness, **options)
-                else:
-                    save_picture(target, colorizer.colorize(read_deep_photo(photo), **options), photo)
-                    if (count := count_pictures(photo)) > 1:
-                        result.notes[photo] = f"it holds {count} pictures, of which the first one was colored"
-                result.done[photo] = target
-            except (ValueError, OSError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
-                result.failed[photo] = str(error) or type(error).__name__
-    if pairs := [pair for pair in (result.done | result.skipped).items() if pair[1].suffix != ".mp4"]:
+    for folder, targets in groupby(sorted([dst / SHEET, *jobs.values()], key=_parent), key=_parent):
+        remove_leftovers(folder, targets=targets)
+    for photo, target in tqdm(jobs.items(), desc="coloring", unit="file", disable=not progress):
+        try:  # all that is asked of the disk stands in here: one file must not end the others' run
+            if target.is_file() and not overwrite:
+                result.skipped[photo] = target
+                continue
+            if target.suffix == ".mp4":
+                colorize_video(photo, target, colorizer, progress=progress, steadiness=steadiness, **options)
+            else:
+                save_picture(target, colorizer.colorize(read_deep_photo(photo), **options), photo)
+                if (count := count_pictures(photo)) > 1:
+                    result.note(photo, f"it holds {count} pictures, of which the first one was colored")
+            result.done[photo] = target
+        except FAILURES as error:
+            result.failed[photo] = _reason(error)
+    there = result.done | result.skipped
+    if pairs := [(photo, there[photo]) for photo in jobs if photo in there and there[photo].suffix != ".mp4"]:
         try:
             result.sheet = save_picture(dst / SHEET, contact_sheet(pairs[:SHEET_PHOTOS]))
-        except (ValueError, OSError) as error:
-            result.failed[dst / SHEET] = str(error)
+        except FAILURES as error:
+            result.failed[dst / SHEET] = _reason(error)
     return result
 
 
@@ -94,16 +113,89 @@ def contact_sheet(pairs: Sequence[tuple[Path, Path]]) -> np.ndarray:
     return sample_grid([cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)], gap=8)
 
 
-def _jobs(sources: Sequence[str | os.PathLike], dst: Path, left_out: Counter[str]) -> Iterator[tuple[Path, Path]]:
-    """Each photo and clip with the path of its result; results of earlier calls, known by their names, are neither."""
-    for source in (Path(source).expanduser() for source in sources):
-        if not source.exists():
-            raise FileNotFoundError(f"there is no photo or folder {str(source)!r}: check the path")
+_parent = attrgetter("parent")
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _results_folder(path: str | os.PathLike) -> Path:
+    """The folder for the results as a full path, without links."""
+    name = os.path.expanduser(path)
+    if not name:
+        raise ValueError("the path of the results' folder is empty: give one, such as . for the working directory")
+    if name.startswith("~"):
+        user = Path(name).parts[0]
+        raise ValueError(f"no user has the home {user}: give another folder, or ./{name} for one of that name")
+    path = Path(os.path.realpath(name))
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        is_folder = True  # once it is made
+    except OSError as error:
+        raise ValueError(f"{name}: {error.strerror}: give another folder for the results") from error
+    if not is_folder:
+        raise NotADirectoryError(f"{path} is a file: give a folder for the results")
+    return path
+
+
+def _sources(paths: Sequence[str | os.PathLike]) -> Iterator[Path]:
+    """The photos and folders that paths name; wildcards are expanded, which not every shell does."""
+    for path in paths:
+        name = os.path.expanduser(path)
+        if not name:
+            raise ValueError("the path of a photo is empty: give one, such as . for the working directory")
+        found = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
+        if not found:
+            raise FileNotFoundError(f"there is no photo or folder {name!r}: check the path")
+        yield from map(Path, found)
+
+
+def _jobs(sources: Sequence[Path], result: FolderResult) -> dict[Path, Path]:
+    """Each photo and clip with the path of its result, in their order; `result` gets what is left out.
+
+    Two photos never share a result, also where the disk takes A and a for the same: the second one gets a number. A
+    result never takes the place of a photo. Results of earlier calls are left out, unless one is all that is given.
+    """
+    plain: dict[Path, Path] = {}  # the paths that the results have if nothing else has them
+    for source in sources:
         root, found = source.parent, [source]
-        if source.is_dir():
-            root, found = source, find_images(source, PHOTO_SUFFIXES + VIDEO_SUFFIXES)
-            others = set(source.rglob("[!.]*")) - set(found)
-            left_out.update(path.suffix.lower() or "no suffix" for path in others if path.is_file())
+        if os.path.isdir(source):
+            root, found = source, find_images(source, KINDS, result.fail)
+            others = [path for path in find_files(source, lambda _: None) if path.suffix.lower() not in KINDS]
+            result.left_out.update(path.suffix.lower() or "no suffix" for path in others)
         for photo in found:
-            if photo == source or not photo.stem.endswith("-colorized"):
-                yield photo, dst / photo.relative_to(root).parent / colorized_name(photo, clip=is_video(photo))
+            if sources != [photo] and _is_result(photo):
+                result.left_out[EARLIER] += 1
+            else:
+                place = result.folder / photo.relative_to(root).parent
+                plain.setdefault(photo, place / colorized_name(photo, clip=is_video(photo)))
+    real = {photo: os.path.realpath(photo) for photo in plain}
+    owners = {path.casefold(): path for path in real.values()}
+    owners[str(result.folder / SHEET).casefold()] = "the contact sheet"
+    targets: dict[Path, Path] = {}
+    for photo in sorted(plain, key=lambda photo: photo.suffix != photo.suffix.lower()):  # a.jpg before a.JPG
+        target, number = plain[photo], 1
+        while owners.setdefault(str(target).casefold(), real[photo]) != real[photo]:
+            number += 1
+            stem = plain[photo].stem.removesuffix("-colorized")
+            target = target.with_name(f"{stem}-{number}-colorized{target.suffix}")
+        targets[photo] = target
+        if number > 1:
+            result.note(photo, f"its result is {target.name}, as {plain[photo].name} is another photo's")
+    first = {target: photo for photo, target in reversed(targets.items())}  # a photo that is given twice is one
+    return {photo: targets[photo] for photo in plain if first[targets[photo]] == photo}
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is a result of an earlier call: it says so itself, or has the name of one and cannot say it."""
+    if not path.stem.endswith("-colorized"):
+        return False
+    if path.suffix.lower() == ".bmp":  # holds pixels only
+        return True
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(NOTE.encode()) >= 0
+    except (OSError, ValueError):  # who colors it will say why
+        return False

@@ -1,5 +1,6 @@
 """Judge a run on photos that it has not seen: its folder in; tables, text and pictures out."""
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from colorlib.evaluation.evaluate import constant_color, evaluate_model
 from colorlib.evaluation.failures import Failures
 from colorlib.evaluation.statistics import format_summary
 from colorlib.plots import plot_comparison, plot_metrics_distribution, sample_grid
-from colorlib.system import PhotoCache, outputs_dir, replacing, write_text
+from colorlib.system import PhotoCache, outputs_dir, write_text, write_whole
 
 SHOWN = 10  # photos that get a picture
 AVERAGED = 1000  # training photos, drawn evenly, whose mean color stands for that of all
@@ -49,19 +50,19 @@ def score_run(
     write_text(out / "metrics_summary.txt", format_summary(metrics))
     write_text(out / "failures.csv", failures.table().to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     two = metrics[metrics["method"].isin(["model", "gray"])]
-    with replacing(out / "figures" / "metrics_distribution.png") as temporary:
-        plot_metrics_distribution(two).savefig(temporary)
+    plot_metrics_distribution(two).savefig(file := io.BytesIO())
+    write_whole(out / "figures" / "metrics_distribution.png", file.getbuffer())
 
     for earlier in (out / "comparisons").glob("comparison_*.png"):
         earlier.unlink()
     shown, seen = photos[:SHOWN] if shown is None else shown, []
     evaluate_model(methods["model"], shown, progress=False, on_photo=lambda *photo: seen.append(photo))
     for number, (name, pictures, scores) in enumerate(seen):
-        with replacing(out / "comparisons" / f"comparison_{number:03d}.png") as temporary:
-            plot_comparison(**pictures, scores=scores, title=name).savefig(temporary)
+        plot_comparison(**pictures, scores=scores, title=name).savefig(file := io.BytesIO())
+        write_whole(out / "comparisons" / f"comparison_{number:03d}.png", file.getbuffer())
     examples = sample_grid([[pictures[row] for _, pictures, _ in seen] for row in ("gray", "predicted", "true")])
-    with replacing(out / "figures" / "examples.png") as temporary:
-        Image.fromarray(examples).reduce(2).save(temporary)
+    Image.fromarray(examples).reduce(2).save(file := io.BytesIO(), "PNG")
+    write_whole(out / "figures" / "examples.png", file.getbuffer())
     return metrics
 
 
