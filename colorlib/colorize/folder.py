@@ -7,6 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -49,6 +50,7 @@ class FolderResult:
 
     def note(self, photo: Path, words: str) -> None:
         """Take down something else that is to say of a photo."""
+        words = words.removeprefix(f"{photo.name}: ")
         self.notes[photo] = "; ".join([*filter(None, [self.notes.get(photo)]), words])
 
 
@@ -85,7 +87,8 @@ def colorize_folder(
                 result.skipped[photo] = target
                 continue
             if target.suffix == ".mp4":
-                colorize_video(photo, target, colorizer, progress=progress, steadiness=steadiness, **options)
+                clip = {"steadiness": steadiness, "progress": progress, "on_note": partial(result.note, photo)}
+                colorize_video(photo, target, colorizer, **clip, **options)
             else:
                 save_picture(target, colorizer.colorize(read_deep_photo(photo), **options), photo)
                 for words in photo_notes(photo):
@@ -162,8 +165,10 @@ def _jobs(sources: Sequence[Path], result: FolderResult) -> dict[Path, Path]:
     for source in sources:
         root, found = source.parent, [source]
         if os.path.isdir(source):
-            root, found = source, find_images(source, KINDS, result.fail)
+            alike = find_images(source, KINDS, result.fail)
+            root, found = source, [path for path in alike if path.suffix.lower() in PHOTO_SUFFIXES or is_video(path)]
             others = [path for path in find_files(source, lambda _: None) if path.suffix.lower() not in KINDS]
+            others += sorted({*alike} - {*found})  # TypeScript is called like clips
             result.left_out.update(path.suffix.lower() or "no suffix" for path in others)
         for photo in found:
             if sources != [photo] and _is_result(photo):

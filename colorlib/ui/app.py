@@ -210,13 +210,16 @@ def build_app(run: str | None = None, device: str | None = None) -> gr.Blocks:
                 target, by = folder / colorized_name(_known(path), clip=True), networks[network]
                 options = {"vividness": vividness, "render_size": render_size(by, scale), "progress": False}
                 return colorize_video(
-                    path, target, by, saturation=saturation, restore=tone, on_frame=on_frame, **options
+                    path, target, by, saturation=saturation, restore=tone, on_frame=on_frame, on_note=on_note, **options
                 )
 
             def on_frame(done: int, total: int) -> None:
                 if request.session_hash in closed:  # nobody waits for it, but others for their turn
                     raise ValueError("the page was closed")
                 gr.Progress()((done, total or None), unit="frames")
+
+            def on_note(words: str) -> None:
+                gr.Warning(html.escape(words), duration=None)
 
             return gr.Video(_kept(write), visible=True, label=f"{Path(path).name}, colored by the network")
 

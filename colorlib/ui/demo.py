@@ -203,10 +203,12 @@ class ColorizeDemo(W.VBox):
         options = {"saturation": self.saturation.value, "vividness": self.vividness.value, "restore": self.tone.value}
         options["render_size"] = render_size(colorizer, self.scale.value)
         target = outputs_dir() / "demo" / colorized_name(name, clip=True)
-        saved = colorize_video(path, target, colorizer, progress=False, on_frame=say, **options)
+        notes: list[str] = []
+        calls = {"on_frame": say, "on_note": notes.append}
+        saved = colorize_video(path, target, colorizer, progress=False, **calls, **options)
         is_small = saved.stat().st_size <= CLIP_BYTES
         self.clip.value, self.clip.layout.display = (saved.read_bytes(), None) if is_small else (b"", "none")
-        self._say_saved(saved, start)
+        self._say_saved(saved, start, *notes)
         return saved
 
     def _take_aim(self) -> None:
@@ -298,11 +300,12 @@ class ColorizeDemo(W.VBox):
         self.status.say(f"Saving {self.session.name} …")
         self._say_saved(self.session.save(outputs_dir() / "demo", self.saturation.value), start)
 
-    def _say_saved(self, saved: Path, start: float) -> None:
+    def _say_saved(self, saved: Path, start: float, *notes: str) -> None:
         link = ""
         if saved.stat().st_size <= LINK_BYTES:
             name, data = html.escape(saved.name), base64.b64encode(saved.read_bytes()).decode()
             address = f"data:application/octet-stream;base64,{data}"
             link = f'<a download="{name}" style="text-decoration:underline" href="{address}">Download it</a>'
         seconds = time.perf_counter() - start
-        self.status.say(f"Saved {saved.name} in {saved.parent.absolute()} ({seconds:.2f} s).", link=link)
+        words = f"Saved {saved.name} in {saved.parent.absolute()} ({seconds:.2f} s)."
+        self.status.say(" ".join([words, *(f"{note}." for note in notes)]), link=link)

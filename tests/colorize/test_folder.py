@@ -279,3 +279,17 @@ def test_clips_pages_and_other_files(tmp_path):
     assert list(result.failed) == [tmp_path / "broken.mp4"]
     with pytest.raises(NotADirectoryError, match="give a folder"):
         run(tmp_path, tmp_path / "notes.txt")
+
+
+def test_notes_on_clips_are_told_and_typescript_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("colorlib.colorize.folder.colorize_video", noted)
+    (tmp_path / "app.ts").write_text("let answer = 42;")
+    (tmp_path / "film.ts").write_bytes(bytes(188))
+    result = run(tmp_path, tmp_path / "out")
+    assert [path.name for path in result.done] == ["film.ts"] and not result.failed
+    assert result.notes == {tmp_path / "film.ts": "it is interlaced"} and result.left_out == {".ts": 1}
+
+
+def noted(src, dst, colorizer, on_note, **options):
+    """What `colorize_video` says of a clip."""
+    on_note(f"{src.name}: it is interlaced")

@@ -140,8 +140,12 @@ def test_uploads_join_the_gallery_and_broken_ones_are_named(page, tmp_path, monk
 
 
 def test_a_clip_is_colored_by_the_settings_of_the_page(page, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(gr, "Warning", lambda words, **_: told.append(words))
+
     def colorize_video(src, dst, colorizer, **options):
         options.pop("on_frame")(1, 2)
+        options.pop("on_note")("<sea>.mov: it is interlaced")
         assert options == {
             "saturation": 0.5, "vividness": 0.2, "render_size": 64, "progress": False, "restore": True
         }  # fmt: skip
@@ -154,6 +158,7 @@ def test_a_clip_is_colored_by_the_settings_of_the_page(page, tmp_path, monkeypat
     call(page, "close", gone)
     video = call(page, "save_clip", clip, 0.5, "small", 2, 0.2, True, here)
     assert video.visible and video.label == "sea.mov, colored by the network"
+    assert told == ["&lt;sea&gt;.mov: it is interlaced"]
     with pytest.raises(gr.Error, match="the page was closed"):
         call(page, "save_clip", clip, 0.5, "small", 2, 0.2, True, gone)
 

@@ -214,7 +214,8 @@ def test_hints(demo, colorizer, outputs):
 def test_clips_are_colored_as_files_and_shown(demo, outputs, tmp_path, monkeypatch):
     asked, said = [], []
 
-    def colorize_video(src, dst, colorizer, *, on_frame, **options):  # the real one has tests of its own
+    def colorize_video(src, dst, colorizer, *, on_frame, on_note, **options):  # the real one has tests of its own
+        on_note("film.mov: it is interlaced")
         asked.append((src.read_bytes(), colorizer, options))
         on_frame(1, 2)
         said.append(demo.status.value)
@@ -230,6 +231,7 @@ def test_clips_are_colored_as_files_and_shown(demo, outputs, tmp_path, monkeypat
     assert asked == [(b"film", demo.networks["the one given"], options)] and "film.mov: frame 1 of 2" in said[0]
     assert demo.session.name == "one.png" and list(demo.uploads) == ["one.png"]
     assert "Saved film.mov-colorized.mp4" in demo.status.value and "<a download" in demo.status.value
+    assert "film.mov: it is interlaced." in demo.status.value
     assert demo.clip.value == b"colored" and demo.clip.layout.display is None
     choose(demo, "coins.png")
     assert demo.clip.layout.display == "none"
