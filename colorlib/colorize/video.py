@@ -174,6 +174,7 @@ def colorize_video(
             shown = _add_picture(out, moving, first)
             sounds = [sound for sound in film.streams.audio if sound.codec_context]
             pass_on = {sound: _add_sound(out, sound) for sound in sounds}
+            out.start_encoding()  # if it fails later, FFmpeg crashes at the next packet
         frames = _decode(film, pass_on, faults, out)
         ends = chain(scenes, repeat(scenes[-1]))
         painted = _one_ahead(paint, map(look, frames, ends))

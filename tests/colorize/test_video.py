@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 import wave
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,6 +147,25 @@ def test_half_a_clip_is_not_called_whole(tmp_path, monkeypatch, name, share):
     assert f"its frames last {count / 10} s, its file says 1." in notes[-1]
 
 
+def test_what_can_be_read_before_an_error_is_colored(tmp_path, monkeypatch):
+    path, opened = make_clip(tmp_path / "a.mkv", "libx264", None), video._open
+
+    @contextlib.contextmanager
+    def open_damaged(src):
+        def demux(streams):
+            yield from list(film.demux(streams))[:4]
+            raise av.FFmpegError(5, "Input/output error")
+
+        with opened(src) as film:
+            names = ("streams", "start_time", "duration", "name", "metadata")
+            yield SimpleNamespace(demux=demux, **{name: getattr(film, name) for name in names})
+
+    monkeypatch.setattr(video, "_open", open_damaged)
+    out, notes = notes_on(path)
+    assert len(read_clip(out)[0]) == 4, "those that the decoder held back, too"
+    assert notes == ["a.mkv: it cannot be read up to its end"]
+
+
 @pytest.mark.parametrize("error", [AttributeError("x"), KeyError("x"), IndexError("x"), av.FFmpegError(1, "x")])
 def test_errors_of_others_are_not_called_a_broken_clip(tmp_path, error):
     """Neither those of the caller's function nor those of the network, and nothing is left of the file."""
@@ -172,6 +192,16 @@ def test_a_full_disk_ends_in_words(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "replacing", full)
     with pytest.raises(PhotoError, match=r"a\.mp4: No space left on device"):
         notes_on(make_clip(tmp_path / "a.mp4"))
+
+
+def test_a_disk_that_fills_up_at_a_sound_is_no_damaged_packet(tmp_path):
+    def mux(packet):
+        raise av.error.OSError(28, "No space left on device")
+
+    with av.open(make_clip(tmp_path / "a.mp4")) as film:
+        pass_on = {film.streams.audio[0]: lambda packet: [packet]}
+        with pytest.raises(PhotoError, match=r"a\.mp4: No space left on device"):
+            list(video._decode(film, pass_on, Counter(), SimpleNamespace(mux=mux)))
 
 
 def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
