@@ -66,7 +66,7 @@ def files(tmp_path) -> dict[str, Path]:
     photo, broken, large = tmp_path / "my photo.png", tmp_path / "broken.jpg", tmp_path / "large.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(photo)
     broken.write_text("no photo")
-    large.write_bytes(bytes(2_000_000))
+    large.write_bytes(bytes(11_000_000))  # more than Jupyter's server lets through at once
     return {"photo": photo, "broken": broken, "large": large}
 
 
@@ -216,6 +216,15 @@ def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
     expect(demo.get_by_text("got 'reddd'")).to_be_hidden()
     assert page.locator("[title=null]:visible").count() == 0
 
+    # an upload that the server drops, which one is told before: the next photo brings another button
+    expect(demo.get_by_text("Nothing happens after an upload?")).to_be_visible()
+    with page.expect_file_chooser() as chooser:
+        button("Upload photos").click()
+    chooser.value.set_files(files["large"])
+    page.wait_for_timeout(5000)  # until JupyterLab has connected to the kernel again
+    button("chelsea").click()
+    expect(status).to_contain_text("chelsea.png, 451×300 px")
+
     # an upload, a broken one, and the first once more
     for name in ("photo", "broken", "photo"):
         with page.expect_file_chooser() as chooser:
@@ -262,6 +271,8 @@ def test_the_demo_in_jupyterlab(page, jupyterlab, outputs, files, tmp_path):
 def test_the_web_page(page, outputs, files, tmp_path):
     pytest.importorskip("gradio", reason="the extra app is not installed")
     environment = {"COLORLIB_OUTPUTS": str(outputs), "GRADIO_TEMP_DIR": str(tmp_path / "gradio")}
+    nowhere = "127.0.0.1:9"  # proxies that do not answer, of which this machine needs none
+    environment |= {"http_proxy": f"http://{nowhere}", "ALL_PROXY": f"socks5://{nowhere}"}
     command = ["-m", "colorlib.ui.app", "--run=small", "--device=cpu", "--port=PORT", "--max-upload=1"]
     asked: set[str] = set()
     page.on("request", lambda request: asked.add(request.url))

@@ -23,10 +23,10 @@ from colorlib.ui.session import SUFFIXES, Networks, Session, draw_hints, own_nam
 LINK_BYTES, CLIP_BYTES = 3_000_000, 20_000_000  # larger files get no download link, larger clips are not shown
 SCALES = [("its own size", 1), ("2 times its size", 2), ("3 times its size", 3), ("4 times its size", 4)]
 SHARE = {"max": 1, "step": 0.01}  # a slider's range
-# the server drops what is larger, and the kernel hears nothing of it: all that one can do is to say so before
+# the kernel hears nothing of what the server drops: all that one can do is to say so before
 LOST = (
-    "Nothing happens after an upload? Many a server lets no more than about 10 MB through at once: "
-    "put the file beside the notebook and type its path."
+    "Nothing happens after an upload? Many a server drops more than about 10 MB at once: put the "
+    "file beside the notebook, type its path, and press Open; the upload button works again then."
 )
 
 
@@ -66,14 +66,30 @@ class ColorizeDemo(W.VBox):
             name = None if is_path else f"photo {number}"
             self._samples.append(self._card(self._open(photo, name)))
         self.gallery = C.row(*self._samples)
-        self.upload = C.upload_button("Upload photos or clips", SUFFIXES, self._take_uploads, self.status)
+        self._last_upload: W.FileUpload | None = None
+        self.upload = self._upload_button()
         self.path = W.Text(description="or a path", placeholder="photo.jpg", layout={"flex": "1 1 200px"})
         self.path.style.description_width = "72px"
         self.open_path = self._button("Open", "folder-open", "Open the photo or clip at this path", self._open_path)
         self.path.on_msg(lambda _, message, __: message.get("event") == "submit" and self.open_path.click())
         title = "Photo: of one in color, the network sees only the lightness"
-        where = C.row(self.upload, self.path, self.open_path)
-        return C.panel(title, self.gallery, where, C.note(LOST))
+        self.sources = C.row(self.upload, self.path, self.open_path)
+        return C.panel(title, self.gallery, self.sources, C.note(LOST))
+
+    def _upload_button(self) -> W.FileUpload:
+        words = "Upload photos or clips"
+        return C.upload_button(words, SUFFIXES, self._take_uploads, self.status)
+
+    def _renew_upload(self) -> None:
+        """Put another upload button in its place.
+
+        One whose files the server dropped waits for an answer forever, and sends no other file. The
+        last one still takes what is on its way.
+        """
+        if self._last_upload is not None:
+            self._last_upload.close()
+        self._last_upload, self.upload = self.upload, self._upload_button()
+        self.sources.children = [self.upload, *self.sources.children[1:]]
 
     def _picture_columns(self) -> W.Box:
         """The picture, what is saved of it, and its hints, whose cross one sees; beside them the truth and the rest."""
@@ -136,7 +152,7 @@ class ColorizeDemo(W.VBox):
     def _card(self, session: Session, *more: W.Button) -> W.HBox:
         """A button that shows a photo and looks like it, and more buttons beside it."""
         text = Path(session.name).stem.replace("_", " ")
-        show = partial(self.show_photo, session.source, session.name)
+        show = partial(self._show_card, session.source, session.name)
         face = self._button(text, "", f"Color {session.name}", show)
         face.photo = session.source
         return W.HBox([C.photo_face(face, session), face, *more])
@@ -183,7 +199,12 @@ class ColorizeDemo(W.VBox):
         del self.uploads[name]
         self.gallery.children = [*self._samples, *self.uploads.values()]
 
+    def _show_card(self, photo: Photo, name: str) -> None:
+        self._renew_upload()
+        self.show_photo(photo, name)
+
     def _open_path(self) -> None:
+        self._renew_upload()
         text = self.path.value.strip().strip("\"'")
         if not text:
             raise ValueError("type the path of a photo first, or upload one")

@@ -138,16 +138,19 @@ def own_name(name: str, photo: Photo, taken: dict[str, Hashable], clip: bool = F
 
     Args:
         name: The name that it shall have, if that is free.
-        photo: What it is; the same one gets the same name again.
+        photo: What it is; one with the same content gets the same name again.
         taken: What each result's name belongs to; the new one is added.
         clip: Whether it is a clip.
     """
     if isinstance(photo, bytes):
         identity = hashlib.sha256(photo).digest()
-    elif isinstance(photo, str | os.PathLike):
-        identity = os.path.abspath(photo)
-    else:
+    elif isinstance(photo, Image.Image | np.ndarray):
         identity = id(photo)
+    elif Path(photo).is_file():
+        with open(photo, "rb") as file:
+            identity = hashlib.file_digest(file, "sha256").digest()
+    else:
+        identity = os.path.abspath(photo)  # whoever reads it will say what is wrong
     stem, suffix = Path(name).stem, Path(name).suffix
     for free in chain([name], (f"{stem} ({number}){suffix}" for number in count(2))):
         result = colorized_name(free, clip).casefold()

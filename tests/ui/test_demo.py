@@ -160,6 +160,21 @@ def test_uploads_that_the_server_drops_are_spoken_of_before(demo):
     assert sum("Nothing happens after an upload?" in text and "type its path" in text for text in words) == 1
 
 
+@pytest.mark.parametrize("go_on", ["choose", "open"])
+def test_the_upload_button_is_made_anew(demo, go_on):
+    """One whose files the server dropped sends no others, so JupyterLab 4.6 with ipywidgets 8.1."""
+    buttons = [demo.upload]
+    for _ in range(2):
+        choose(demo, "coins.png") if go_on == "choose" else demo.open_path.click()
+        buttons.append(demo.upload)
+    in_place = [w for w in everything_in(demo) if isinstance(w, ipywidgets.FileUpload)]
+    assert in_place == buttons[2:] and len(set(buttons)) == 3
+    assert buttons[0].comm is None, "it was closed"
+    for button, name in ((buttons[1], "late.png"), (buttons[2], "next.png")):
+        upload(button, {name: png(blobs(1))})
+        assert demo.session.name == name
+
+
 def test_all_photos_and_clips_can_be_chosen(demo):
     assert set(demo.upload.accept.split(",")) == {*PHOTO_SUFFIXES, *VIDEO_SUFFIXES}
 
@@ -241,10 +256,10 @@ def test_clips_are_colored_as_files_and_shown(demo, outputs, tmp_path, monkeypat
     demo.path.value = str(tmp_path / "film.mov")
     Path(demo.path.value).write_bytes(b"film")
     demo.open_path.click()
-    assert "Saved film (2).mov-colorized.mp4" in demo.status.value, "the upload's result stays"
-    assert demo.clip.layout.display == "none", "it is too large"
+    assert "Saved film.mov-colorized.mp4" in demo.status.value and demo.clip.layout.display == "none", "it is too large"
+    Path(demo.path.value).write_bytes(b"another film")
     demo.open_path.click()
-    assert "Saved film (2).mov-colorized.mp4" in demo.status.value, "the same clip once more"
+    assert "Saved film (2).mov-colorized.mp4" in demo.status.value, "the first one's result stays"
 
 
 def test_a_reference_and_a_closer_look(demo, colorizer):

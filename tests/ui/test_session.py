@@ -67,13 +67,15 @@ def test_only_the_last_photos_stay_in_memory_at_their_own_size(colorizer, tmp_pa
         sessions[0].save(tmp_path / "out")
 
 
-def test_each_photo_has_a_result_of_its_own():
+def test_each_photo_has_a_result_of_its_own(tmp_path):
     taken = {}
     names = [("a.jpg", b"1"), ("a.jpg", b"2"), ("A.JPG", b"3"), ("a.jpg", b"1"), ("a (2).jpg", b"4")]
     given = [own_name(name, content, taken) for name, content in names]
     assert given == ["a.jpg", "a (2).jpg", "A (3).JPG", "a.jpg", "a (2) (2).jpg"]
     assert own_name("a.png", b"5", taken) == "a.png", "whose result is a PNG"
     assert own_name("a.jpg", "one/a.jpg", taken) == own_name("a.jpg", Path("one/a.jpg"), taken) == "a (4).jpg"
+    (tmp_path / "copy.jpg").write_bytes(b"2")
+    assert own_name("a.jpg", tmp_path / "copy.jpg", taken) == "a (2).jpg", "the same photo"
     assert own_name("a.gif", b"6", taken) == own_name("a.gif", b"7", taken, clip=True) == "a.gif"
     assert own_name("a.gif", b"8", taken, clip=True) == "a (2).gif"
 
