@@ -16,6 +16,9 @@ def setting(default: Any, help: str, low: float | None = None, high: float | Non
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high} | rules)
 
 
+NETWORK = ("width", "depth", "dropout", "palette", "residual_blocks", "encoder")
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that decides how a network is built, trained and used.
@@ -30,6 +33,7 @@ class Config:
     dropout: float = setting(0.5, "share of features dropped in the first three decoder blocks", 0, below=1)
     palette: int = setting(0, "colors that the network chooses for a photo and mixes; 0: no palette", 0, 256)
     residual_blocks: int = setting(0, "residual blocks behind each encoder block but the first two", 0, 16)
+    encoder: str = setting("", "pretrained timm model in place of the encoder; empty: the U-Net's own")
     # the photos
     image_size: int = setting(256, "side of the network's input, px", 16, 1024)
     photo_size: int = setting(256, "side at which photos are kept for random crops, px", 16, 4096)
@@ -42,11 +46,14 @@ class Config:
     contrast: float = setting(0.0, "largest relative change of the contrast of L", 0, below=1)
     gamma: float = setting(0.0, "largest change of the logarithm of the gamma of L", 0, 2)
     saturation: float = setting(0.0, "largest relative change of ab", 0, below=1)
+    most_per_folder: int = setting(0, "photos that an epoch takes of a folder, at most; 0: all", 0)
     crops_per_photo: int = setting(1, "how often an epoch uses each photo", 1)
     small_size: int = setting(64, "side of the training photos in the first epochs, px", 16, 1024)
     small_epochs: int = setting(0, "how many epochs use small_size instead of image_size: quicker", 0, free=True)
     # the training
     start_from: str = setting("", "run whose weights the training starts from; empty: random ones")
+    encoder_weights: str = setting("", "file of pretrained weights; empty: timm downloads them", free=True)
+    encoder_rate: float = setting(0.0, "learning rate of the encoder, relative to the rest; 0: frozen", 0, 1)
     batch_size: int = setting(16, "photos of one step, of all processes together", 1)
     loss: str = setting("l1", "distance between predicted and true ab", choices=("l1", "huber"))
     palette_likelihood: float = setting(0.0, "weight of the palette's likelihood in the loss", 0)
@@ -70,6 +77,7 @@ class Config:
     samples: int = setting(8, "validation photos in the picture that each epoch saves", 1, free=True)
     seed: int = setting(0, "start of everything random", 0)
     # in use
+    render_size: int = setting(0, "side at which the network sees a photo, px; 0: image_size", 0, 1024, free=True)
     flip_tta: bool = setting(False, "average the colors of a photo and of its mirror image", free=True)
     vividness: float = setting(0.0, "from the mean (0) to the likeliest (1) of a pixel's colors", 0, 1, free=True)
 
@@ -94,13 +102,15 @@ class Config:
             raise ValueError("val_fraction and test_fraction leave no photos to train on: lower one of them")
         if self.palette == 1:
             raise ValueError("palette must be 0 or at least 2 (one color cannot be mixed), got 1")
+        if self.encoder and self.residual_blocks:
+            raise ValueError("residual_blocks are part of the U-Net's own encoder: set them to 0, or encoder to empty")
         if self.palette_likelihood and not self.palette:
             raise ValueError("palette_likelihood needs a palette: set palette, such as 32, or palette_likelihood to 0")
 
     @property
     def network(self) -> dict[str, Any]:
         """The arguments of `model.UNet`."""
-        return {name: getattr(self, name) for name in ("width", "depth", "dropout", "palette", "residual_blocks")}
+        return {name: getattr(self, name) for name in NETWORK}
 
     @property
     def view_seed(self) -> int:

@@ -291,11 +291,12 @@ class ColorizationDataset(Dataset):
 
     def __len__(self) -> int:
         """Items of an epoch."""
-        return len(self.paths) * self.copies
+        return len(self.rows) * self.copies
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose which random views come next."""
+        """Choose the photos of an epoch, and their random views."""
         generator = torch.Generator().manual_seed(self.config.view_seed * 1_000_003 + epoch + 1)
+        self.rows = self._draw_rows(generator).to(self.home)
         self.chance = torch.rand(len(self), 8, generator=generator).to(self.home)  # 8 decisions for each item
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
@@ -309,7 +310,7 @@ class ColorizationDataset(Dataset):
         """Several photos, by their numbers (B,), int64: {"L": (B, 1, S, S), "ab": (B, 2, S, S)}."""
         if self.resident and self.lab is None:
             self._keep_lab()
-        rows = numbers % len(self.paths)
+        rows = self.rows[numbers % len(self.rows)]
         if self.resident:
             lab = self.lab.index_select(0, rows).permute(0, 3, 1, 2).float().mul_(1 / LEVELS)
         else:
@@ -318,6 +319,20 @@ class ColorizationDataset(Dataset):
             chance = self._to_device(self.chance[numbers])
             lab = random_tone(random_view(lab, chance[:, :5], self.config, self.size), chance[:, 5:], self.config)
         return {"L": lab[:, :1], "ab": lab[:, 1:]}
+
+    def _draw_rows(self, generator: torch.Generator) -> Tensor:
+        """The numbers of the photos that an epoch uses: while training, at most so many of a folder."""
+        most = self.config.most_per_folder
+        if not (self.augment and most):
+            return torch.arange(len(self.paths))
+        folders: dict[Path, list[int]] = {}
+        for row, path in enumerate(self.paths):
+            folders.setdefault(path.parent, []).append(row)
+        drawn = []
+        for rows in folders.values():
+            order = torch.randperm(len(rows), generator=generator)
+            drawn.append(torch.tensor(rows)[order[:most]])
+        return torch.cat(drawn)
 
     def _keep_lab(self) -> None:
         side = self.photos[torch.tensor([0])].shape[1]

@@ -24,7 +24,7 @@ from colorlib.config import PRESETS, Config
 from colorlib.data import ColorizationDataset, Paths, find_photos, get_dataloader, split_photos
 from colorlib.losses import ColorLoss
 from colorlib.metrics import is_in_color
-from colorlib.model import UNet
+from colorlib.model import UNet, load_pretrained_encoder
 from colorlib.system import PhotoCache
 from colorlib.system import distributed as dist
 from colorlib.system.environment import cache_dir, pick_device, pick_precision, progress_interval, used_memory
@@ -49,6 +49,8 @@ class TrainState:
         self.train_model = UNet(**config.network).to(device, memory_format=torch.channels_last)
         if config.palette and not config.palette_likelihood:  # nothing asks for the palette's spreads
             self.train_model.palette.spread.requires_grad_(False)
+        if config.encoder:
+            self.train_model.encoder.requires_grad_(config.encoder_rate > 0)
         self.ema_model: AveragedModel | None = None
         if config.ema:
             average = get_ema_multi_avg_fn(config.ema)
@@ -60,7 +62,7 @@ class TrainState:
             self.parallel_model = torch.compile(self.parallel_model)
         self.loss = ColorLoss(config.loss, config.palette_likelihood, config.perceptual).to(device)
         self.optimizer = torch.optim.AdamW(
-            self.train_model.parameters(), config.learning_rate, weight_decay=config.weight_decay,
+            self._parameter_groups(), config.learning_rate, weight_decay=config.weight_decay,
             fused=device.type in ("cuda", "cpu"),  # all weights in one go
         )  # fmt: skip
         rise = max(1, config.warmup * total_steps)
@@ -80,6 +82,18 @@ class TrainState:
             "model": self.train_model, "ema_model": self.ema_model, "optimizer": self.optimizer,
             "schedule": self.schedule, "scaler": self.scaler,
         }  # fmt: skip
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """What learns, and how fast: a pretrained encoder has a learning rate of its own, or is frozen."""
+        rate, model = self.config.learning_rate, self.train_model
+        if not self.config.encoder:
+            return [{"params": list(model.parameters()), "lr": rate}]
+        pretrained = list(model.encoder.parameters())
+        others = [parameter for parameter in model.parameters() if parameter not in set(pretrained)]
+        groups = [{"params": others, "lr": rate}]
+        if self.config.encoder_rate:
+            groups.append({"params": pretrained, "lr": rate * self.config.encoder_rate})
+        return groups
 
     @property
     def eval_model(self) -> nn.Module:
@@ -264,6 +278,8 @@ def fit(
         _say(f"continuing {run.name} after epoch {saved['epoch']} of {config.epochs}, step {saved['step']}")
     elif config.start_from:
         state.start_from(config.start_from)
+    elif config.encoder:
+        load_pretrained_encoder(state.train_model, config.encoder_weights)
     # where validation photos are few, training photos fill the row of the sample pictures
     shown = [*val_photos.paths, *photos[config.image_size].paths][: config.samples]
     examples = get_dataloader(ColorizationDataset(shown, config, device=device), config.samples)

@@ -15,6 +15,9 @@ FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 BOUNDS = {
     "width": ([1, 256], [0, 257]), "depth": ([4, 10], [3, 11]), "dropout": ([0.0, 0.99], [-0.1, 1.0, nan]),
     "palette": ([0, 2, 256], [-1, 1, 257]), "residual_blocks": ([0, 16], [-1, 17]),
+    "encoder": (["", "tf_efficientnet_lite0"], [None]), "encoder_weights": (["", "weights.pth"], [None]),
+    "encoder_rate": ([0.0, 1.0], [-0.1, 1.1, nan]), "most_per_folder": ([0, 1], [-1]),
+    "render_size": ([0, 1024], [-1, 1025]),
     "image_size": ([16, 1024], [15, 1025]), "photo_size": ([16, 4096], [15, 4097]),
     "val_fraction": ([0.0, 0.9], [-0.1, 0.95, 1.0]), "test_fraction": ([0.0, 0.9], [-0.1, 0.95, 1.0]),
     "min_crop": ([0.01, 1.0], [0.0, 1.1, nan]), "flip": ([True], []), "rotate": ([0.0, 45.0], [-1.0, 46.0]),
@@ -53,6 +56,7 @@ def test_values_up_to_the_bounds_are_taken_and_beyond_them_refused(name):
      ({"precision": "half"}, r"precision must be one of auto, float32, bfloat16, float16 \(.*\), got 'half'"),
      ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave no photos to train on: lower one of them"),
      ({"palette_likelihood": 0.1}, "palette_likelihood needs a palette"),
+     ({"encoder": "resnet18", "residual_blocks": 1}, "residual_blocks are part of the U-Net's own encoder"),
      ({"width": 8.0}, "width must be of type int, got 8.0"), ({"width": True}, "width must be of type int, got True"),
      ({"flip": 1}, "flip must be of type bool, got 1"), ({"rotate": "5"}, "rotate must be of type float, got '5'")],
 )  # fmt: skip

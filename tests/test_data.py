@@ -336,3 +336,22 @@ def test_a_gpu_serves_the_same(photos, config, keeping):
     for expected, batch in zip(get_dataloader(here, 4, True), get_dataloader(there, 4, True), strict=True):
         assert batch["L"].is_cuda and batch["ab"].is_cuda
         assert_near(both(batch).cpu(), both(expected), 1e-4)
+
+
+def test_an_epoch_takes_at_most_so_many_photos_of_a_folder(tmp_path):
+    for number in range(9):
+        path = tmp_path / ("many" if number < 7 else "few") / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((16, 16, 3), 25 * number, np.uint8)).save(path)
+    config = Config(image_size=16, photo_size=16, flip=True, most_per_folder=3, num_workers=0)
+    photos = ColorizationDataset(data.find_images(tmp_path), config, augment=True)
+    drawn = set()
+    for epoch in range(6):
+        photos.set_epoch(epoch)
+        names = [photos.paths[row].parent.name for row in photos.rows]
+        assert (names.count("many"), names.count("few"), len(photos)) == (3, 2, 5)
+        served = photos.__getitems__(torch.arange(5))["L"].mean(dim=(1, 2, 3))
+        assert len(served.unique()) == 5  # five photos, each once
+        drawn |= set(photos.rows.tolist())
+    assert len(drawn) == 9  # another epoch draws others
+    assert len(ColorizationDataset(data.find_images(tmp_path), config)) == 9  # validation takes all

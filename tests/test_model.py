@@ -1,13 +1,17 @@
 """The network: the original recipe's exact shape and arithmetic, any photo size, residual blocks, and the palette."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from colorlib.model import CORRECTION, ResidualBlock, UNet
+from colorlib.model import CORRECTION, ResidualBlock, UNet, load_pretrained_encoder
 
 OPTIONS = [{}, {"palette": 3, "residual_blocks": 1}]
 
@@ -150,3 +154,44 @@ def test_forward_with_residual_blocks_and_palette_by_hand():
     assert 0 < CORRECTION <= 0.1, "the palette's colors are those of the picture"
     ab, chosen = small().forward_with_palette(L, 0.9)
     assert chosen is None and torch.equal(ab, small()(L)), "without a palette, vividness changes nothing"
+
+
+LITE = "tf_efficientnet_lite0"
+
+
+def test_pretrained_encoder_sees_gray_as_a_color_picture(tmp_path):
+    torch.manual_seed(0)
+    whole = timm.create_model(LITE)
+    weights = {f"another project's {name}": tensor for name, tensor in whole.state_dict().items()}
+    torch.save(weights, tmp_path / "weights.pth")
+    model = UNet(8, 5, palette=3, encoder=LITE)
+    load_pretrained_encoder(model, tmp_path / "weights.pth")
+    in_color = timm.create_model(LITE, features_only=True)
+    in_color.load_state_dict({name: whole.state_dict()[name] for name in in_color.state_dict()})
+    L = photo(2, 64, 96)
+    with torch.inference_mode():
+        maps, wanted = model.eval().encode(L), in_color.eval()(L.expand(-1, 3, -1, -1))
+        assert model(L[..., :50, :70]).shape == (2, 2, 50, 70)
+    assert [tuple(x.shape[2:]) for x in maps] == [(32, 48), (16, 24), (8, 12), (4, 6), (2, 3)]
+    for mine, theirs in zip(maps, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_pretrained_encoder_of_another_file_is_refused(tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"weights.pth does not hold the weights of timm's tf_efficientnet_lite0"):
+        load_pretrained_encoder(UNet(4, 5, encoder=LITE), tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "words"),
+    [("no_such_net", 5, "no timm model"), (LITE, 6, r"strides \[2, 4, 8, 16, 32\]: expected depth 6")],
+)
+def test_encoder_that_does_not_fit(name, depth, words):
+    with pytest.raises(ValueError, match=words):
+        UNet(4, depth, encoder=name)
+
+
+def test_a_network_of_our_own_does_not_import_timm():
+    script = "import sys; from colorlib.model import UNet; UNet(4, 4); sys.exit('timm' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)

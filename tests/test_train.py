@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
+import timm
 import torch
 from conftest import assert_same, files
 from PIL import Image
@@ -115,6 +116,34 @@ def test_epoch_equals_steps_by_hand(config, monkeypatch, options):
         for name, value in model.state_dict().items():  # a palette's other gradients are partly 0, but for rounding
             if value.is_floating_point() and ("palette" not in name or "anchors" in name):
                 torch.testing.assert_close(value, wanted[name], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25])
+def test_pretrained_encoder_is_frozen_or_learns_more_slowly(config, rate):
+    state = state_of(config, encoder="tf_efficientnet_lite0", depth=5, encoder_rate=rate)
+    before = copy.deepcopy(state.train_model.state_dict())
+    state.train_model.train()
+    state.take_step(**batch_of(4))
+    moved = {}
+    for name, value in state.train_model.state_dict().items():
+        part = "encoder" if name.startswith("encoder.") else "decoder"
+        change = (value - before[name]).abs().max().item()
+        if "running" not in name and "num_batches" not in name:
+            moved[part] = max(moved.get(part, 0), change)  # Adam's first step is the learning rate
+        elif part == "encoder":
+            assert bool(change) == bool(rate)  # a frozen encoder keeps its batch norms' statistics
+    assert moved["decoder"] == pytest.approx(config.learning_rate, rel=1e-2)
+    assert moved["encoder"] == pytest.approx(rate * config.learning_rate, rel=1e-2)
+
+
+def test_training_begins_with_the_pretrained_weights(tmp_path, config, photos):
+    torch.manual_seed(1)
+    weights = timm.create_model("tf_efficientnet_lite0").state_dict()
+    torch.save(weights, tmp_path / "weights.pth")
+    encoder = {"encoder": "tf_efficientnet_lite0", "depth": 5, "encoder_weights": str(tmp_path / "weights.pth")}
+    fit(config.replace(epochs=1, ema=0.5, **encoder), photos, tmp_path / "run")
+    trained = load_model(tmp_path / "run")[0].encoder.state_dict()
+    torch.testing.assert_close(trained["blocks.6.0.bn3.weight"], weights["blocks.6.0.bn3.weight"])
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
