@@ -102,6 +102,8 @@ class Config:
             raise ValueError("val_fraction and test_fraction leave no photos to train on: lower one of them")
         if self.palette == 1:
             raise ValueError("palette must be 0 or at least 2 (one color cannot be mixed), got 1")
+        if 0 < self.render_size < 16:
+            raise ValueError(f"render_size must be 0 (image_size) or 16 to 1024, got {self.render_size}")
         if self.encoder and self.residual_blocks:
             raise ValueError("residual_blocks are part of the U-Net's own encoder: set them to 0, or encoder to empty")
         if self.palette_likelihood and not self.palette:
@@ -121,6 +123,11 @@ class Config:
     def augments(self) -> bool:
         """Whether any part of the augmentation is switched on."""
         return self.flip or self.min_crop < 1 or max(self.rotate, self.contrast, self.gamma, self.saturation) > 0
+
+    @property
+    def side_in_use(self) -> int:
+        """Side of the square in which the network sees a photo that it colors, px."""
+        return self.render_size or self.image_size
 
     def size_in(self, epoch: int) -> int:
         """Side of the training photos in an epoch, counted from 0, px."""

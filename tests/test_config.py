@@ -17,7 +17,7 @@ BOUNDS = {
     "palette": ([0, 2, 256], [-1, 1, 257]), "residual_blocks": ([0, 16], [-1, 17]),
     "encoder": (["", "tf_efficientnet_lite0"], [None]), "encoder_weights": (["", "weights.pth"], [None]),
     "encoder_rate": ([0.0, 1.0], [-0.1, 1.1, nan]), "most_per_folder": ([0, 1], [-1]),
-    "render_size": ([0, 1024], [-1, 1025]),
+    "render_size": ([0, 16, 1024], [-1, 15, 1025]),
     "image_size": ([16, 1024], [15, 1025]), "photo_size": ([16, 4096], [15, 4097]),
     "val_fraction": ([0.0, 0.9], [-0.1, 0.95, 1.0]), "test_fraction": ([0.0, 0.9], [-0.1, 0.95, 1.0]),
     "min_crop": ([0.01, 1.0], [0.0, 1.1, nan]), "flip": ([True], []), "rotate": ([0.0, 45.0], [-1.0, 46.0]),

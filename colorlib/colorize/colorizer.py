@@ -80,7 +80,7 @@ class Colorizer:
         Args:
             photo: As for `colorize`.
             vividness: From the mean (0) to the likeliest (1) of each pixel's palette colors; None: the network's own.
-            render_size: Side of the square in which the network sees the photo, px; None: `config.image_size`.
+            render_size: Side of the square in which the network sees the photo, px; None: `config.side_in_use`.
             recolor: Pairs of colors: what wears the first one of the palette gets the second, see `recolor_palette`.
             hints: Colors for single points, see `spread_hints`.
             reference: A photo whose colors the result takes on, see `transfer_colors`.
@@ -101,7 +101,7 @@ class Colorizer:
             change = recolor_palette(palette, recolor).paint(vividness) - palette.paint(vividness)
             # at the size at which the palette was chosen, as the network paints it: an odd side
             # has one pixel less than twice the palette's
-            side = self.config.image_size
+            side = self.config.side_in_use
             change = F.interpolate(change.to(ab), scale_factor=2, mode="bilinear")
             ab = (ab + _resize_ab(change[..., :side, :side], ab.shape[2:])).clamp(-1, 1)
         return spread_hints(L, ab, hints)
@@ -110,7 +110,7 @@ class Colorizer:
         """Make the scaled L that the network sees, (1, 1, S, S), S the render size; by default as in training."""
         if render_size is not None and render_size not in RENDER_SIZES:
             raise ValueError(f"render_size must be a whole number, 16 to 1024 px, or None; got {render_size!r}")
-        side = int(render_size or self.config.image_size)
+        side = int(render_size or self.config.side_in_use)
         return _scaled_lab(resize_photo(read_photo(photo), side))[0]
 
     def _run_network(self, L: Tensor, vividness: float) -> Tensor:
@@ -127,7 +127,7 @@ class Colorizer:
         """Guess scaled ab (B, 2, H, W), on the network's device, for L (B, 1, H, W) in [−1, 1] of any size."""
         if L.ndim != 4 or L.shape[1] != 1 or not L.numel():
             raise ValueError(f"expected photos' L of shape (B, 1, H, W), got {tuple(L.shape)}")
-        small, side = L.float(), self.config.image_size
+        small, side = L.float(), self.config.side_in_use
         if L.shape[2:] != (side, side):
             small = F.interpolate(small, (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
         return _resize_ab(self._run_network(small, self.config.vividness), L.shape[2:])

@@ -127,7 +127,7 @@ def render_size(colorizer: Colorizer, scale: int) -> int:
 
     Its own size, at scale 1, stays what it was in training.
     """
-    scale, own = int(scale), colorizer.config.image_size
+    scale, own = int(scale), colorizer.config.side_in_use
     return own if scale == 1 else round(scale * own / STRIDE) * STRIDE
 
 

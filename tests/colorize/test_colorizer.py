@@ -211,6 +211,16 @@ def test_a_recolored_palette_changes_the_pixels_that_wear_it(size):
     assert change[:, : size // 2 - 2].min() > 0.2 and change[:, size // 2 + 3 :].max() < 0.01
 
 
+def test_a_network_can_see_photos_larger_than_in_training():
+    model, photo = UNet(4, 4).eval(), noise(60, 80, 3)
+    larger = Colorizer(model, CONFIG.replace(render_size=64), "float32")
+    trained_so = Colorizer(model, CONFIG.replace(image_size=64), "float32")
+    assert larger.network_input(photo).shape[2:] == (64, 64)
+    np.testing.assert_array_equal(larger.colorize(photo), trained_so.colorize(photo))
+    L = torch.rand(2, 1, 40, 56) * 2 - 1
+    torch.testing.assert_close(larger.predict_ab(L), trained_so.predict_ab(L))
+
+
 @pytest.mark.parametrize("pixels", [1, 50, 333])
 def test_strips_leave_no_seam(monkeypatch, pixels):
     photo, ab = noise(37, 50, 3), torch.rand(1, 2, 8, 8) - 0.5
