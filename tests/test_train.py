@@ -569,8 +569,10 @@ OTHER = Config(
     crops_per_photo=3, small_size=32, small_epochs=2, batch_size=5, loss="huber", palette_likelihood=0.5,
     perceptual=0.2, learning_rate=0.01, weight_decay=0.01, warmup=0.1, schedule="trapezoid", ema=0.99, epochs=7,
     precision="bfloat16", compile=True, num_workers=3, checkpoint_every=9, keep_every=2, samples=6, seed=11,
-    flip_tta=True, vividness=0.4, start_from="release",
+    flip_tta=True, vividness=0.4, start_from="release", encoder_weights="weights.pth", encoder_rate=0.1,
+    most_per_folder=50, render_size=160,
 )  # fmt: skip
+PRETRAINED = TINY.replace(encoder="resnet18")  # which cannot have residual blocks beside it
 
 
 @pytest.fixture
@@ -584,7 +586,9 @@ def fitted(monkeypatch):
 
 def test_every_setting_is_an_option_with_its_help(fitted, capsys):
     assert main(options_of(OTHER)) == 0 and fitted[0][0] == OTHER
-    assert all(getattr(OTHER, field.name) != getattr(TINY, field.name) for field in FIELDS)
+    assert main(options_of(PRETRAINED)) == 0 and fitted[1][0] == PRETRAINED
+    changed = {field.name for field in FIELDS if getattr(OTHER, field.name) != getattr(TINY, field.name)}
+    assert changed | {"encoder"} == {field.name for field in FIELDS}
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
