@@ -139,6 +139,7 @@ def run_all_cells(page, address: str, folder: Path, name: str, last: str) -> Loc
     widget = page.locator(".jp-OutputArea-output > .widget-vbox")
     expect(widget.locator("[role=status]").first).to_be_visible()
     page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status == 'idle'")
+    expect(page.locator("[data-mime-type='application/vnd.jupyter.error']")).to_have_count(0, timeout=1000)
     return widget
 
 
