@@ -123,6 +123,10 @@ class UNet(nn.Module):
 
     def encode(self, L: Tensor) -> list[Tensor]:
         """Feature maps of L (B, 1, H, W), sides that 2^depth divides: the finest first, each of half the sides."""
+        if self.encoder_name and self.encoder.training and L.device.type == "cpu":
+            # on a CPU, the backward pass of depthwise convolutions is slow in bfloat16
+            with torch.autocast("cpu", enabled=False):
+                return self.encoder(L.float())
         if self.encoder_name:
             return self.encoder(L)
         maps = [L]
