@@ -139,7 +139,9 @@ def run_all_cells(page, address: str, folder: Path, name: str, last: str) -> Loc
     widget = page.locator(".jp-OutputArea-output > .widget-vbox")
     expect(widget.locator("[role=status]").first).to_be_visible()
     page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status == 'idle'")
-    expect(page.locator("[data-mime-type='application/vnd.jupyter.error']")).to_have_count(0, timeout=1000)
+    cells = page.evaluate("window.jupyterapp.shell.currentWidget.content.model.toJSON().cells")
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert [output for output in outputs if output["output_type"] == "error"] == []
     return widget
 
 
