@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from colorlib.checkpoint import BEST, WEIGHTS
 from colorlib.config import Config
 from colorlib.data import sample_photos
 from colorlib.evaluation import summarize
@@ -303,6 +304,7 @@ def test_changed_files_change_the_reports_numbers_and_words(tmp_path, monkeypatc
     """Executed against a release that is worse than gray, the report says so."""
     release = tmp_path / "release"
     shutil.copytree(RELEASE, release)
+    shutil.copyfile(WEIGHTS / "release.safetensors", release / BEST)  # a copy of the release is a run of its own
     metrics, history = (pd.read_csv(release / f"{name}.csv") for name in ("metrics", "history"))
     metrics.loc[metrics["method"] == "model", ["psnr", "ssim", "rmse", "ab_histogram"]] = 11.11, 0.5, 70.0, 0.05
     history["val_loss"] += 1
